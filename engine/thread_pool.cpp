@@ -1,0 +1,75 @@
+#include "engine/thread_pool.hpp"
+
+namespace fovea {
+namespace {
+
+thread_local bool inside_task = false;
+
+// Steps come microseconds apart: a short spin saves the sleep and wake-up of every op.
+constexpr int spins_before_sleep = 4000;
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+template <class T>
+void wait_while_equal(const std::atomic<T>& value, T old) {
+  for (int i = 0; i < spins_before_sleep; ++i) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    pause();
+  }
+  while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { work(worker); });
+}
+
+ThreadPool::~ThreadPool() {
+  stopping_.store(true, std::memory_order_relaxed);
+  generation_.fetch_add(1, std::memory_order_release);
+  generation_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::share(int worker) const {
+  const std::int64_t begin = count_ * worker / size(), end = count_ * (worker + 1) / size();
+  inside_task = true;
+  for (std::int64_t index = begin; index < end; ++index) task_(context_, index, worker);
+  inside_task = false;
+}
+
+void ThreadPool::work(int worker) {
+  std::uint64_t seen = 0;
+  while (true) {
+    wait_while_equal(generation_, seen);
+    ++seen;
+    if (stopping_.load(std::memory_order_relaxed)) return;
+    share(worker);
+    if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_all();
+  }
+}
+
+void ThreadPool::run(std::int64_t count, Task task, void* context) {
+  if (inside_task || workers_.empty() || count < 2) {
+    const bool outer = inside_task;
+    inside_task = true;
+    for (std::int64_t index = 0; index < count; ++index) task(context, index, 0);
+    inside_task = outer;
+    return;
+  }
+  count_ = count;
+  task_ = task;
+  context_ = context;
+  pending_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+  generation_.fetch_add(1, std::memory_order_release);
+  generation_.notify_all();
+  share(0);
+  for (int left; (left = pending_.load(std::memory_order_acquire)) != 0;) wait_while_equal(pending_, left);
+}
+
+}  // namespace fovea

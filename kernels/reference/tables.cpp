@@ -1,0 +1,14 @@
+#include "kernels/reference/reference.hpp"
+
+namespace fovea {
+
+template <class T>
+KernelTables<T> reference_tables() {
+  KernelTables<T> tables;
+  reference::fill(tables.sepconv3d);
+  return tables;
+}
+template KernelTables<float> reference_tables();
+template KernelTables<double> reference_tables();
+
+}  // namespace fovea

@@ -1,0 +1,31 @@
+// Space-time separable 3-D convolution, one rank-1 kernel per (output, input) pair (openretina's
+// custom_separable):
+//   y[b,t,h,w,o] = sum_i sum_k temporal[o,i,k] * ( sum_{kh,kw} spatial[o,i,kh,kw] * x[b, t+k-pad_t,
+//   h+kh-pad_h, w+kw-pad_w, i] )
+// A cross-correlation, stride 1, zeros outside. Activations channels-last, weights in PyTorch's order.
+#pragma once
+#include "engine/queue.hpp"
+
+namespace fovea {
+
+struct SepConv3dShape {
+  std::int64_t batch, in_channels, out_channels;
+  std::int64_t in_t, in_h, in_w;
+  std::int64_t kernel_t, kernel_h, kernel_w;
+  std::int64_t pad_t, pad_h, pad_w;  // zeros before the first element of each axis
+  std::int64_t out_t, out_h, out_w;  // in + zeros before + zeros after - kernel + 1
+};
+
+template <class T>
+struct SepConv3dKernels {
+  // y (B,To,Ho,Wo,O) <- x (B,T,H,W,I), spatial (O,I,KH,KW), temporal (O,I,KT)
+  void (*forward)(T* y, const T* x, const T* spatial, const T* temporal, const SepConv3dShape&, const Queue&);
+  // dx (B,T,H,W,I) <- dy (B,To,Ho,Wo,O)
+  void (*grad_input)(T* dx, const T* dy, const T* spatial, const T* temporal, const SepConv3dShape&, Write,
+                     const Queue&);
+  // dspatial (O,I,KH,KW), dtemporal (O,I,KT) <- dy, x; always overwritten
+  void (*grad_weight)(T* dspatial, T* dtemporal, const T* dy, const T* x, const T* spatial, const T* temporal,
+                      const SepConv3dShape&, const Queue&);
+};
+
+}  // namespace fovea

@@ -1,0 +1,72 @@
+// Tensor, memory, pool.
+#include <doctest/doctest.h>
+
+#include <atomic>
+
+#include "engine/backend.hpp"
+#include "engine/step_memory.hpp"
+#include "fovea/ops.hpp"
+
+using namespace fovea;
+
+TEST_CASE("a shape counts its elements and refuses what it cannot hold") {
+  CHECK(Shape{2, 3, 4}.elements() == 24);
+  CHECK(Shape{}.elements() == 1);
+  CHECK((Shape{2, 3}[-1]) == 3);
+  CHECK(to_string(Shape{2, 3}) == "(2, 3)");
+  CHECK_THROWS_AS((Shape{2, -1}), ShapeError);
+  CHECK_THROWS_AS((Shape{1, 1, 1, 1, 1, 1, 1}), ShapeError);
+  CHECK_THROWS_AS((Shape{std::int64_t{1} << 40, std::int64_t{1} << 40}), ShapeError);
+}
+
+TEST_CASE("a step's second run takes all its memory from the plan") {
+  const Device device = cpu_device(1);
+  StepMemory memory(device);
+  const auto step = [&] {
+    const StepMemory::Scope scope(memory, "step");
+    Tensor a({100}, DType::f32, device), b({50}, DType::f32, device);
+    a.fill(1);
+    b.fill(2);
+    a = Tensor();
+    Tensor c({70}, DType::f32, device);
+    c.fill(3);
+    return b.to_vector<float>()[49] + c.to_vector<float>()[69];
+  };
+  CHECK(step() == 5);
+  const auto after_first = device.memory().allocations;
+  CHECK(step() == 5);
+  CHECK(device.memory().allocations == after_first + 1);  // the slab
+  CHECK(step() == 5);
+  CHECK(device.memory().allocations == after_first + 1);
+  CHECK(memory.planned_bytes("step") < 150 * 4 + 200);  // c lies where a was
+}
+
+TEST_CASE("a tensor kept from a planned step stays valid") {
+  const Device device = cpu_device(1);
+  StepMemory memory(device);
+  Tensor kept;
+  const auto step = [&](float value, bool keep) {
+    const StepMemory::Scope scope(memory, "step");
+    Tensor a = Tensor::full({100}, value, DType::f32, device);
+    if (keep) kept = a;
+  };
+  step(1, false);
+  step(2, true);
+  step(3, false);
+  step(4, false);
+  CHECK(kept.to_vector<float>() == std::vector<float>(100, 2.0f));
+}
+
+TEST_CASE("the pool runs every task once, whatever the number of threads") {
+  for (const int threads : {1, 2, 3, 7}) {
+    ThreadPool pool(threads);
+    for (const int count : {0, 1, 2, 5, 64, 1000}) {
+      std::vector<std::atomic<int>> hits(static_cast<std::size_t>(count));
+      const auto task = [](void* context, std::int64_t index, int) {
+        ++(*static_cast<std::vector<std::atomic<int>>*>(context))[static_cast<std::size_t>(index)];
+      };
+      pool.run(count, task, &hits);
+      for (const auto& hit : hits) CHECK(hit == 1);
+    }
+  }
+}
