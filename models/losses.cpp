@@ -57,14 +57,15 @@ LossFunction make(const Json& section, Tensor (*function)(const Tensor&, const T
   const Options options = parameters.parse(section, {"class"});
   Json config{{"class", parameters.class_name()}};
   config.update(parameters.write(options));
-  return {config, [=](const Tensor& output, const Tensor& target) { return function(output, target, options); }};
+  return {config,
+          [=](const Tensor& output, const Tensor& target) { return function(output, target, options); }};
 }
 
 }  // namespace
 
 LossFunction make_loss(const std::string& where, const Json& section) {
-  static const std::vector<std::string> known{"PoissonNLLLoss", "PoissonLoss3d", "PoissonLoss", "CorrelationLoss2D",
-                                              "CorrelationLoss3d"};
+  static const std::vector<std::string> known{"PoissonNLLLoss", "PoissonLoss3d", "PoissonLoss",
+                                              "CorrelationLoss2D", "CorrelationLoss3d"};
   if (!section.is_object() || !section.contains("class") || !section["class"].is_string())
     refuse_value(where, "class", "the name of a loss in a map such as {class: PoissonLoss3d}", section);
   const std::string name = section["class"];
@@ -73,7 +74,8 @@ LossFunction make_loss(const std::string& where, const Json& section) {
   if (name == "PoissonLoss") return make(section, poisson_loss);
   if (name == "CorrelationLoss2D") return make(section, correlation_loss2d);
   if (name == "CorrelationLoss3d") return make(section, correlation_loss3d);
-  refuse_value(where, "class", one_of(known).rule + "; did you mean '" + nearest_name(name, known) + "'?", section["class"]);
+  refuse_value(where, "class", one_of(known).rule + "; did you mean '" + nearest_name(name, known) + "'?",
+               section["class"]);
 }
 
 }  // namespace fovea

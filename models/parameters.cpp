@@ -30,7 +30,8 @@ std::string shown(const Json& value) {
 
 }  // namespace
 
-void refuse_value(const std::string& where, const std::string& key, const std::string& rule, const Json& value) {
+void refuse_value(const std::string& where, const std::string& key, const std::string& rule,
+                  const Json& value) {
   throw ConfigError(where, text(key, " must be ", rule, ": ", shown(value)));
 }
 
@@ -50,8 +51,8 @@ std::string nearest_name(const std::string& name, const std::vector<std::string>
 void refuse_key(const std::string& where, const std::string& key, const std::vector<std::string>& known) {
   std::string list;
   for (const std::string& name : known) list += (list.empty() ? "" : ", ") + name;
-  throw ConfigError(where, text("unknown parameter '", key.substr(0, 80), "', did you mean '", nearest_name(key, known),
-                                "'? Known: ", list));
+  throw ConfigError(where, text("unknown parameter '", key.substr(0, 80), "', did you mean '",
+                                nearest_name(key, known), "'? Known: ", list));
 }
 
 void read_json(const std::string& where, const std::string& key, const Json& value, bool& into) {

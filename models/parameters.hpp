@@ -1,5 +1,5 @@
-// Parameter tables: one list per class of parameters (name, type, default, documentation) that drives parsing, error
-// messages, the completed configuration and the documentation.
+// Parameter tables: one list per class of parameters (name, type, default, documentation) that drives
+// parsing, error messages, the completed configuration and the documentation.
 #pragma once
 #include <array>
 #include <cmath>
@@ -22,7 +22,8 @@ namespace fovea {
 std::string nearest_name(const std::string& name, const std::vector<std::string>& known);
 
 /// "unknown key 'x'; did you mean 'y'? Known: ..." as a ConfigError.
-[[noreturn]] void refuse_key(const std::string& where, const std::string& key, const std::vector<std::string>& known);
+[[noreturn]] void refuse_key(const std::string& where, const std::string& key,
+                             const std::vector<std::string>& known);
 
 // Typed reading of one value; the error says what the type is.
 void read_json(const std::string& where, const std::string& key, const Json& value, bool& into);
@@ -135,9 +136,11 @@ class ParameterTable {
     return result;
   }
 
-  /// Reads an object; keys in `others` belong to somebody else. Anything unknown, missing or wrong is a ConfigError.
+  /// Reads an object; keys in `others` belong to somebody else. Anything unknown, missing or wrong is a
+  /// ConfigError.
   Options parse(const Json& object, const std::vector<std::string>& others = {}) const {
-    if (!object.is_object()) throw ConfigError(class_name_, text("must be a map of parameters: ", object.dump()));
+    if (!object.is_object())
+      throw ConfigError(class_name_, text("must be a map of parameters: ", object.dump()));
     std::vector<std::string> known = names();
     known.insert(known.end(), others.begin(), others.end());
     for (const auto& [key, value] : object.items()) {

@@ -19,14 +19,14 @@ struct ModelInput {
 /// One line of `describe`: a layer with its output for an input of in_shape.
 struct LayerDescription {
   std::string name;
-  std::string what;      ///< "custom_separable 2 -> 16, kernel 21 x 11 x 11"
-  Shape output;          ///< PyTorch's order without the batch: (C,T,H,W), (T,N) ..
+  std::string what;  ///< "custom_separable 2 -> 16, kernel 21 x 11 x 11"
+  Shape output;      ///< PyTorch's order without the batch: (C,T,H,W), (T,N) ..
   std::int64_t parameters = 0;
 };
 
 struct ModelDescription {
   std::vector<LayerDescription> layers;
-  std::string tree;                        ///< nested print of the modules, one readout a line
+  std::string tree;                         ///< nested print of the modules, one readout a line
   std::int64_t receptive_field_frames = 1;  ///< stimulus frames that one output frame sees
   std::int64_t receptive_field_height = 1, receptive_field_width = 1;
 };
@@ -45,12 +45,12 @@ class Model : public Module {
   virtual Shape in_shape() const = 0;
   /// Whether stimuli are movies (B,T,H,W,C) with predictions (B,T,N), else images with (B,N).
   virtual bool takes_movies() const = 0;
-  /// Shape of the prediction (T_out,N) or (N) for one sample of the given shape, without running data. Errors as in
-  /// forward.
+  /// Shape of the prediction (T_out,N) or (N) for one sample of the given shape, without running data. Errors
+  /// as in forward.
   virtual Shape output_shape(const Shape& sample, const std::string& session) const = 0;
 
-  /// Prediction (B,T_out,N) or (B,N) in spikes per frame or the unit of the responses. A training pass updates the
-  /// statistics. An unknown session is an error that lists the known ones.
+  /// Prediction (B,T_out,N) or (B,N) in spikes per frame or the unit of the responses. A training pass
+  /// updates the statistics. An unknown session is an error that lists the known ones.
   virtual Tensor forward(const ModelInput& input, const Pass& pass) const = 0;
   /// Constraints on parameters that training applies in place before every forward pass, others once.
   virtual void apply_constraints(const std::string& session) const = 0;
@@ -67,22 +67,24 @@ class Model : public Module {
   std::unique_ptr<Model> clone() const;
 };
 
-/// Builds a model from a `model:` section as JSON text, with `sessions` in it. Fresh parameters come from `seed`.
-/// Unknown keys, missing and impossible values are ConfigErrors that name the key, the values and the nearest name.
-std::unique_ptr<Model> make_model(const std::string& config, const Placement& placement, std::uint64_t seed = 0);
+/// Builds a model from a `model:` section as JSON text, with `sessions` in it. Fresh parameters come from
+/// `seed`. Unknown keys, missing and impossible values are ConfigErrors that name the key, the values and the
+/// nearest name.
+std::unique_ptr<Model> make_model(const std::string& config, const Placement& placement,
+                                  std::uint64_t seed = 0);
 
 struct LoadedModel {
   std::unique_ptr<Model> model;
   std::string provenance;  ///< JSON text, "{}" when there is none
 };
 
-/// Reads and writes a model file (formats.md section 1). Missing, extra and misshapen tensors are one FormatError that
-/// lists them all. F32 and F64 are accepted and converted to the placement's dtype.
+/// Reads and writes a model file (formats.md section 1). Missing, extra and misshapen tensors are one
+/// FormatError that lists them all. F32 and F64 are accepted and converted to the placement's dtype.
 LoadedModel load_model(const std::string& path, const Placement& placement);
 void save_model(const std::string& path, const Model& model, const std::string& provenance = "{}");
 
-/// Copies values by name; every tensor of the model must be there with its shape, and nothing else but the references'
-/// constant `*.laplace.filter` buffers. `where` names the source in the error.
+/// Copies values by name; every tensor of the model must be there with its shape, and nothing else but the
+/// references' constant `*.laplace.filter` buffers. `where` names the source in the error.
 void load_tensors(const Model& model, const std::vector<std::pair<std::string, Tensor>>& tensors,
                   const std::string& where);
 

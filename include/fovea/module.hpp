@@ -20,11 +20,12 @@ struct NamedTensor {
   std::string name;  ///< PyTorch's state_dict name
   Tensor tensor;
   Role role;
+  bool frozen = false;  ///< excluded from training by Module::freeze
 };
 
 /// How a forward pass runs.
 struct Pass {
-  bool training = false;    ///< batch statistics and dropout
+  bool training = false;     ///< batch statistics and dropout
   Random* random = nullptr;  ///< draws of a training pass; null switches dropout off
 };
 
@@ -39,13 +40,17 @@ class Module {
   std::vector<NamedTensor> tensors() const;
   /// Number of learnable values.
   std::int64_t parameter_count() const;
+  /// Excludes all tensors under a name (a whole name, or one that ends at a dot: "core", "readout.a") from
+  /// training: no gradient, and batch norm uses its running statistics. Returns whether the name exists.
+  bool freeze(const std::string& prefix);
+  bool frozen() const { return frozen_; }
 
  protected:
   Module() = default;
   /// Registers a new tensor, uninitialised but for statistics and constants that the caller fills.
   Tensor add_tensor(const std::string& name, Role role, const Tensor& tensor);
   /// Registers a child whose tensors are found under `name.`; it must live as long as this module.
-  void add_child(const std::string& name, const Module& child);
+  void add_child(const std::string& name, Module& child);
 
  private:
   void collect(const std::string& prefix, std::vector<NamedTensor>& into) const;
@@ -54,9 +59,11 @@ class Module {
     std::string name;
     Tensor tensor;  // undefined: a child
     Role role = Role::parameter;
-    const Module* child = nullptr;
+    Module* child = nullptr;
+    bool frozen = false;
   };
   std::vector<Member> members_;
+  bool frozen_ = false;
 };
 
 /// Where the tensors of a new module live.

@@ -1,0 +1,332 @@
+#include "fovea/core_readout.hpp"
+
+#include <algorithm>
+
+#include "models/losses.hpp"
+#include "models/mask_readouts.hpp"
+#include "models/parameters.hpp"
+#include "models/registry.hpp"
+#include "models/separable_core.hpp"
+#include "models/sessions.hpp"
+
+namespace fovea {
+namespace {
+
+constexpr auto where = "CoreReadout";
+
+void check_padding(const PaddingOption& option, const std::string& key) {
+  std::array<std::int64_t, 3> zeros{0, 0, 0};
+  if (const auto* all = std::get_if<std::int64_t>(&option)) zeros = {*all, *all, *all};
+  if (const auto* each = std::get_if<std::array<std::int64_t, 3>>(&option)) zeros = *each;
+  if (*std::min_element(zeros.begin(), zeros.end()) < 0) refuse_value(where, key, "0 or more", Json(zeros));
+}
+
+}  // namespace
+
+// Found by the table through argument-dependent lookup.
+void read_json(const std::string& at, const std::string& key, const Json& value, PaddingOption& into) {
+  if (value.is_boolean()) {
+    into = value.get<bool>();
+  } else if (value.is_number_integer()) {
+    into = value.get<std::int64_t>();
+  } else if (value.is_array() && value.size() == 3) {
+    std::array<std::int64_t, 3> axes{};
+    read_json(at, key, value, axes);
+    into = axes;
+  } else {
+    refuse_value(at, key, "true, false, a number of zeros or three of them (t, h, w)", value);
+  }
+}
+
+Json write_json(const PaddingOption& option) {
+  using Variant = std::variant<bool, std::int64_t, std::array<std::int64_t, 3>>;
+  return std::visit([](const auto& value) { return Json(value); }, static_cast<const Variant&>(option));
+}
+
+namespace {
+
+ParameterTable<CoreReadoutOptions> parameter_table() {
+  using O = CoreReadoutOptions;
+  const auto gamma = finite_at_least(0);
+  const Check<std::int64_t> count = at_least<std::int64_t>(0);
+  const Check<std::optional<std::int64_t>> every{"at least 1 or null",
+                                                 [](const auto& v) { return !v || *v >= 1; }};
+  const Check<std::optional<std::array<std::int64_t, 3>>> pool{
+      "three numbers of at least 1 (t, h, w) or null",
+      [](const auto& v) { return !v || *std::min_element(v->begin(), v->end()) >= 1; }};
+  const Check<std::array<std::int64_t, 4>> shape{
+      "four numbers of at least 1 (channels, time, height, width)",
+      [](const auto& v) { return *std::min_element(v.begin(), v.end()) >= 1; }};
+  const Check<double> rate{"in [0, 1)", [](const double& v) { return v >= 0 && v < 1; }};
+  const auto sizes = each_at_least<std::int64_t>(1);
+  return ParameterTable<O>(where)
+      .require("in_shape", &O::in_shape, "[int, int, int, int]",
+               "stimulus shape (channels, time, height, width)", shape)
+      .require("hidden_channels", &O::hidden_channels, "[int]", "output channels of every layer", sizes)
+      .require("temporal_kernel_sizes", &O::temporal_kernel_sizes, "[int]",
+               "temporal kernel of every layer, frames", sizes)
+      .require("spatial_kernel_sizes", &O::spatial_kernel_sizes, "[int]",
+               "spatial kernel of every layer, pixels", sizes)
+      .add("core_gamma_input", &O::core_gamma_input, "float", "smoothness of the first spatial kernels",
+           gamma)
+      .add("core_gamma_hidden", &O::core_gamma_hidden, "float", "group sparsity of the later spatial kernels",
+           gamma)
+      .add("core_gamma_in_sparse", &O::core_gamma_in_sparse, "float", "group sparsity of all spatial kernels",
+           gamma)
+      .add("core_gamma_temporal", &O::core_gamma_temporal, "float", "energy of the temporal harmonics", gamma)
+      .add("core_input_padding", &O::core_input_padding, "bool | int | [t, h, w]",
+           "zeros around the first layer's input")
+      .add("core_hidden_padding", &O::core_hidden_padding, "bool | int | [t, h, w]",
+           "zeros around later layers' inputs")
+      .add("convolution_type", &O::convolution_type, "str",
+           "kind of convolution; this version has custom_separable only", one_of({"custom_separable"}))
+      .add("readout_scale", &O::readout_scale, "bool", "a learnt scale per neuron")
+      .add("readout_bias", &O::readout_bias, "bool", "a learnt bias per neuron")
+      .add("readout_gaussian_masks", &O::readout_gaussian_masks, "bool",
+           "Gaussian masks instead of free ones")
+      .add("readout_gaussian_mean_scale", &O::readout_gaussian_mean_scale, "float", "factor on mask_mean",
+           finite())
+      .add("readout_gaussian_var_scale", &O::readout_gaussian_var_scale, "float", "factor on mask_log_var",
+           finite())
+      .add("readout_positive", &O::readout_positive, "bool", "features are kept at or above 0")
+      .add("readout_gamma", &O::readout_gamma, "float", "L1 on the features", gamma)
+      .add("readout_gamma_masks", &O::readout_gamma_masks, "float", "penalty on the masks", gamma)
+      .add("readout_reg_avg", &O::readout_reg_avg, "bool", "regularizers average instead of sum")
+      .add("learning_rate", &O::learning_rate, "float", "of the optimizer", finite_above(0))
+      .add("cut_first_n_frames_in_core", &O::cut_first_n_frames_in_core, "int",
+           "frames dropped after the core", count)
+      .add("dropout_rate", &O::dropout_rate, "float",
+           "probability that a channel is dropped after each layer", rate)
+      .add("maxpool_every_n_layers", &O::maxpool_every_n_layers, "int | null",
+           "2x2 max pooling after every n-th layer", every)
+      .add("downsample_input_kernel_size", &O::downsample_input_kernel_size, "[t, h, w] | null",
+           "average pooling of the stimulus", pool);
+}
+
+void check(const CoreReadoutOptions& o) {
+  const std::size_t layers = o.hidden_channels.size();
+  if (o.temporal_kernel_sizes.size() != layers || o.spatial_kernel_sizes.size() != layers)
+    throw ConfigError(
+        where, text("hidden_channels, temporal_kernel_sizes and spatial_kernel_sizes need equal lengths: ",
+                    layers, ", ", o.temporal_kernel_sizes.size(), ", ", o.spatial_kernel_sizes.size()));
+  check_padding(o.core_input_padding, "core_input_padding");
+  check_padding(o.core_hidden_padding, "core_hidden_padding");
+  const auto needs_3x3 = [&](std::size_t l) { return l == 0 && o.core_gamma_input != 0; };
+  for (std::size_t l = 0; l < layers; ++l)
+    if (needs_3x3(l) && o.spatial_kernel_sizes[l] < 3)
+      throw ConfigError(
+          where, text("core_gamma_input needs a spatial kernel of at least 3: ", o.spatial_kernel_sizes[l]));
+}
+
+class CoreReadout : public Model {
+ public:
+  CoreReadout(const CoreReadoutOptions& options, const std::vector<SessionOptions>& sessions,
+              LossFunction loss, LossFunction metric, const Placement& placement, std::uint64_t seed)
+      : options_(options),
+        session_options_(sessions),
+        loss_(std::move(loss)),
+        metric_(std::move(metric)),
+        placement_(placement),
+        random_(seed),
+        core_(options, placement, random_) {
+    add_child("core", core_);
+    const CoreSizes sizes = core_.sizes({options.in_shape[1], options.in_shape[2], options.in_shape[3]});
+    for (const SessionOptions& session : sessions) {
+      const CoreMaskReadout::Geometry geometry{core_.out_channels(), sizes.output[1], sizes.output[2],
+                                               session.n_neurons};
+      readouts_.push_back(std::make_unique<CoreMaskReadout>(geometry, session, options, placement, random_));
+      readout_group_.add_child(session.key, *readouts_.back());
+    }
+    add_child("readout", readout_group_);
+  }
+
+  std::string class_name() const override { return where; }
+  const Placement& placement() const override { return placement_; }
+  double learning_rate() const override { return options_.learning_rate; }
+  bool takes_movies() const override { return true; }
+  Shape in_shape() const override {
+    return {options_.in_shape[0], options_.in_shape[1], options_.in_shape[2], options_.in_shape[3]};
+  }
+
+  std::string config() const override {
+    Json section{{"class", where}};
+    section.update(parameter_table().write(options_));
+    section["loss"] = loss_.config;
+    section["metric"] = metric_.config;
+    section["sessions"] = write_sessions(session_options_);
+    return section.dump();
+  }
+
+  std::vector<std::string> sessions() const override {
+    std::vector<std::string> keys;
+    for (const SessionOptions& session : session_options_) keys.push_back(session.key);
+    return keys;
+  }
+
+  std::int64_t n_neurons(const std::string& session) const override {
+    return readout(session).geometry().neurons;
+  }
+
+  Shape output_shape(const Shape& sample, const std::string& session) const override {
+    return {core_.sizes(checked_size(sample)).output[0], readout(session).geometry().neurons};
+  }
+
+  Tensor forward(const ModelInput& input, const Pass& pass) const override {
+    const CoreMaskReadout& readout_of_session = readout(input.session);
+    const Shape& x = input.stimulus.shape();
+    if (x.rank() != 5)
+      throw ShapeError(where, text("stimulus must be (B,T,H,W,C) inside, (B,C,T,H,W) outside: ", x));
+    core_.sizes(checked_size({x[4], x[1], x[2], x[3]}));
+    return readout_of_session.forward(core_.forward(input.stimulus, pass));
+  }
+
+  void apply_constraints(const std::string& session) const override { readout(session).apply_constraints(); }
+  Tensor loss(const Tensor& output, const Tensor& responses) const override {
+    return loss_.evaluate(output, responses);
+  }
+  Tensor metric(const Tensor& output, const Tensor& responses) const override {
+    const Tensor value = metric_.evaluate(output, responses);
+    // Reported with a plus sign, as openretina does.
+    return metric_.config.value("negate", true) ? weighted_sum({value}, {-1.0}) : value;
+  }
+  Tensor core_regularizer() const override { return core_.regularizer(); }
+  Tensor readout_regularizer(const std::string& session) const override {
+    return readout(session).regularizer();
+  }
+
+  ModelDescription describe(const Shape& sample) const override;
+
+ private:
+  struct Group : Module {
+    using Module::add_child;
+  };
+
+  const CoreMaskReadout& readout(const std::string& session) const {
+    for (std::size_t i = 0; i < readouts_.size(); ++i)
+      if (session_options_[i].key == session) return *readouts_[i];
+    std::string known;
+    for (const SessionOptions& one : session_options_) known += (known.empty() ? "" : ", ") + one.key;
+    throw ConfigError(where, text("unknown session '", session, "'. Known: ", known));
+  }
+
+  /// (T,H,W) of a sample (C,T,H,W) whose channels and map fit the model.
+  std::array<std::int64_t, 3> checked_size(const Shape& sample) const {
+    if (sample.rank() != 4 || sample[0] != options_.in_shape[0] || sample[2] != options_.in_shape[2] ||
+        sample[3] != options_.in_shape[3])
+      throw ShapeError(where, text("stimulus must be (", options_.in_shape[0], ", T, ", options_.in_shape[2],
+                                   ", ", options_.in_shape[3], ") per sample: ", sample));
+    return {sample[1], sample[2], sample[3]};
+  }
+
+  CoreReadoutOptions options_;
+  std::vector<SessionOptions> session_options_;
+  LossFunction loss_, metric_;
+  Placement placement_;
+  Random random_;
+  SeparableCore core_;
+  Group readout_group_;
+  std::vector<std::unique_ptr<CoreMaskReadout>> readouts_;
+};
+
+ModelDescription CoreReadout::describe(const Shape& sample) const {
+  ModelDescription result;
+  const CoreSizes sizes = core_.sizes(checked_size(sample));
+  const auto movie = [](std::int64_t channels, std::array<std::int64_t, 3> size) {
+    return Shape{channels, size[0], size[1], size[2]};
+  };
+  std::string tree = text(where, "(\n  (core): SeparableCore(\n");
+  std::int64_t height = 1, width = 1, jump = 1;
+  if (const auto& kernel = options_.downsample_input_kernel_size) {
+    result.layers.push_back({"core.downsample",
+                             text("average pooling ", Shape{(*kernel)[0], (*kernel)[1], (*kernel)[2]}),
+                             movie(options_.in_shape[0], sizes.input), 0});
+  }
+  for (std::size_t l = 0; l < core_.layers().size(); ++l) {
+    const SeparableLayer& layer = *core_.layers()[l];
+    const auto& g = layer.geometry();
+    const auto& p = g.padding;
+    const std::string what = text(
+        options_.convolution_type, ' ', g.in_channels, " -> ", g.out_channels, ", kernel ", g.kernel_t, " x ",
+        g.kernel_s, " x ", g.kernel_s, ", padding (", p.before[0], '+', p.after[0], ", ", p.before[1], '+',
+        p.after[1], ", ", p.before[2], '+', p.after[2], "), batch norm, bias, ELU",
+        g.dropout > 0 ? text(", channel dropout ", g.dropout) : "", g.pool ? ", max pool 1 x 2 x 2" : "");
+    result.layers.push_back({"core.features.layer" + std::to_string(l), what,
+                             movie(g.out_channels, sizes.layers[l]), layer.parameter_count()});
+    tree += text("    (layer", l, "): ", what, '\n');
+    result.receptive_field_frames += g.kernel_t - 1;
+    height += (g.kernel_s - 1) * jump;
+    width += (g.kernel_s - 1) * jump;
+    if (g.pool) {
+      height += jump;
+      width += jump;
+      jump *= 2;
+    }
+  }
+  if (options_.cut_first_n_frames_in_core)
+    result.layers.push_back({"core.cut",
+                             text("without the first ", options_.cut_first_n_frames_in_core, " frames"),
+                             movie(core_.out_channels(), sizes.output), 0});
+  if (const auto& kernel = options_.downsample_input_kernel_size) {
+    result.receptive_field_frames *= (*kernel)[0];
+    height *= (*kernel)[1];
+    width *= (*kernel)[2];
+  }
+  result.receptive_field_height = height;
+  result.receptive_field_width = width;
+  tree += "  )\n  (readout): MultiReadout(\n";
+  for (std::size_t i = 0; i < readouts_.size(); ++i) {
+    const auto& g = readouts_[i]->geometry();
+    const std::string what = text(
+        options_.readout_gaussian_masks ? "GaussianMaskReadout" : "FreeMaskReadout", " (", g.channels, " x ",
+        g.height, " x ", g.width, " -> ", g.neurons, ")", options_.readout_scale ? " with scale" : "",
+        options_.readout_bias ? options_.readout_scale ? " and bias" : " with bias" : "",
+        options_.readout_positive ? ", positive" : "");
+    result.layers.push_back({"readout." + session_options_[i].key,
+                             what,
+                             {sizes.output[0], g.neurons},
+                             readouts_[i]->parameter_count()});
+    tree += text("    (", session_options_[i].key, "): ", what, '\n');
+  }
+  result.tree = tree + "  )\n)";
+  return result;
+}
+
+Json loss_section(const Json& section, const std::vector<std::string>& names, const Json& otherwise) {
+  for (const std::string& name : names)
+    if (section.contains(name) && !section[name].is_null()) return section[name];
+  return otherwise;
+}
+
+std::unique_ptr<Model> build(const CoreReadoutOptions& options, const std::vector<SessionOptions>& sessions,
+                             const Json& section, const Placement& placement, std::uint64_t seed) {
+  check(options);
+  LossFunction loss =
+      make_loss("CoreReadout loss", loss_section(section, {"loss"}, {{"class", "PoissonLoss3d"}}));
+  LossFunction metric = make_loss(
+      "CoreReadout metric",
+      loss_section(section, {"metric", "correlation_loss"}, {{"class", "CorrelationLoss3d"}, {"avg", true}}));
+  return std::make_unique<CoreReadout>(options, sessions, std::move(loss), std::move(metric), placement,
+                                       seed);
+}
+
+std::unique_ptr<Model> make(const Json& section, const Placement& placement, std::uint64_t seed) {
+  const CoreReadoutOptions options = parameter_table().parse(
+      section, {"class", "sessions", "n_neurons_dict", "data_info", "loss", "metric", "correlation_loss"});
+  return build(options, read_sessions(where, section), section, placement, seed);
+}
+
+}  // namespace
+
+std::unique_ptr<Model> make_core_readout(const CoreReadoutOptions& options,
+                                         const std::vector<SessionOptions>& sessions,
+                                         const Placement& placement, std::uint64_t seed) {
+  // By way of the section, so that the same checks hold.
+  Json section = parameter_table().write(options);
+  section["sessions"] = write_sessions(sessions);
+  return make(section, placement, seed);
+}
+
+extern const ModelClass core_readout_class;
+const ModelClass core_readout_class{where, make, [] { return document_table(parameter_table()); }};
+
+}  // namespace fovea

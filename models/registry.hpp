@@ -1,0 +1,38 @@
+// Model classes by name.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "fovea/model.hpp"
+#include "models/json.hpp"
+#include "models/parameters.hpp"
+
+namespace fovea {
+
+/// One row of a parameter table, for the documentation.
+struct ParameterDocumentation {
+  std::string name, type, default_value, documentation;
+};
+
+struct ModelClass {
+  std::string name;
+  std::unique_ptr<Model> (*make)(const Json& section, const Placement& placement, std::uint64_t seed);
+  std::vector<ParameterDocumentation> (*document)();
+};
+
+/// All classes of this build.
+const std::vector<ModelClass>& model_classes();
+
+/// Parses JSON text, refusing duplicate keys and nesting deeper than any configuration has.
+Json parse_json(const std::string& where, const std::string& json);
+
+template <class Options>
+std::vector<ParameterDocumentation> document_table(const ParameterTable<Options>& table) {
+  std::vector<ParameterDocumentation> rows;
+  for (const auto& entry : table.entries())
+    rows.push_back({entry.name, entry.type, entry.required ? "required" : entry.write(Options{}).dump(),
+                    entry.documentation});
+  return rows;
+}
+
+}  // namespace fovea
