@@ -1,0 +1,104 @@
+#include "engine/atomic_file.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <system_error>
+
+#include "fovea/error.hpp"
+
+namespace fovea {
+namespace {
+
+constexpr std::size_t buffer_bytes = 1 << 16;
+
+[[noreturn]] void fail(const std::string& path, std::string_view what) {
+  const int reason = errno;
+  throw Error(path, text(what, ": ", std::system_category().message(reason)));
+}
+
+std::string folder_of(const std::string& path) {
+  const std::size_t slash = path.find_last_of('/');
+  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
+
+/// Names that no other process or thread is using now; a leftover of a killed process is stepped over.
+std::string next_temporary_name(const std::string& folder) {
+  static std::atomic<unsigned> count{0};
+  return text(folder, "/.fovea-", ::getpid(), '-', count.fetch_add(1), ".tmp");
+}
+
+/// Makes a rename in the folder durable. Some file systems cannot, and say so by EINVAL.
+void sync_folder(const std::string& folder, const std::string& path) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) fail(path, "its folder cannot be opened");
+  const int result = ::fsync(descriptor);
+  const int reason = errno;
+  ::close(descriptor);
+  errno = reason;
+  if (result != 0 && reason != EINVAL) fail(path, "its folder cannot be synchronised");
+}
+
+}  // namespace
+
+AtomicFile::AtomicFile(const std::string& path) : path_(path), folder_(folder_of(path)) {
+  do {
+    temporary_ = next_temporary_name(folder_);
+    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (descriptor_ < 0 && errno == EEXIST);
+  if (descriptor_ < 0) fail(path_, "cannot be written");
+  struct stat old {};
+  if (::stat(path_.c_str(), &old) == 0) (void)::fchmod(descriptor_, old.st_mode & 07777);
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::string_view bytes) {
+  if (temporary_.empty()) throw Error(path_, "write after commit");
+  if (buffer_.size() + bytes.size() > buffer_bytes) flush();
+  if (bytes.size() > buffer_bytes)
+    write_through(bytes);
+  else
+    buffer_.append(bytes);
+}
+
+void AtomicFile::flush() {
+  write_through(buffer_);
+  buffer_.clear();
+}
+
+void AtomicFile::write_through(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail(path_, "cannot be written");
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+void AtomicFile::commit() {
+  if (temporary_.empty()) throw Error(path_, "commit after commit");
+  flush();
+  if (::fsync(descriptor_) != 0) fail(path_, "cannot be synchronised");
+  const int result = ::close(descriptor_);
+  descriptor_ = -1;
+  if (result != 0) fail(path_, "cannot be closed");
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail(path_, "cannot be replaced");
+  temporary_.clear();
+  sync_folder(folder_, path_);
+}
+
+void write_file_atomically(const std::string& path, std::string_view bytes) {
+  AtomicFile file(path);
+  file.write(bytes);
+  file.commit();
+}
+
+}  // namespace fovea

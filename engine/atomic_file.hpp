@@ -1,0 +1,33 @@
+// Files that appear whole or not at all.
+#pragma once
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace fovea {
+
+/// Writes a file under a temporary name in the folder of `path`; commit() makes it durable and gives it its
+/// name, replacing an older file and keeping that one's permissions. Without commit() nothing stays behind.
+/// Throws Error, with the path and the system's reason, where the system refuses.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::string& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::string_view bytes);  ///< appends
+  void commit();                       ///< once, last
+
+ private:
+  void flush();
+  void write_through(std::string_view bytes);
+
+  std::string path_, folder_, temporary_;
+  std::string buffer_;  // small writes gather here
+  int descriptor_ = -1;
+};
+
+void write_file_atomically(const std::string& path, std::string_view bytes);
+
+}  // namespace fovea
