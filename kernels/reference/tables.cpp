@@ -6,6 +6,9 @@ template <class T>
 KernelTables<T> reference_tables() {
   KernelTables<T> tables;
   reference::fill(tables.sepconv3d);
+  reference::fill(tables.loss);
+  reference::fill(tables.regularizer);
+  reference::fill(tables.optimizer);
   return tables;
 }
 template KernelTables<float> reference_tables();

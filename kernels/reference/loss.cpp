@@ -1,0 +1,121 @@
+#include "kernels/loss.hpp"
+
+#include <cmath>
+#include <numbers>
+
+#include "kernels/reference/reference.hpp"
+
+namespace fovea::reference {
+namespace {
+
+bool per_neuron(const LossShape& s) {
+  return s.reduction == Reduction::per_neuron_sum || s.reduction == Reduction::per_neuron_mean;
+}
+
+/// 1, or 1 / the number of values of which the loss is a mean, `items` per neuron.
+template <class T>
+T reduction_factor(const LossShape& s, std::int64_t items) {
+  if (s.reduction == Reduction::mean) return T(1) / static_cast<T>(items * s.neurons);
+  if (s.reduction == Reduction::per_neuron_mean) return T(1) / static_cast<T>(items);
+  return T(1);
+}
+
+/// target log(target) - target + 0.5 log(2 pi target) where target > 1
+template <class T>
+T stirling(T target) {
+  if (!(target > T(1))) return T(0);
+  return target * std::log(target) - target + T(0.5) * std::log(T(2 * std::numbers::pi) * target);
+}
+
+template <class T>
+void poisson(T* value, T* slope, const T* output, const T* target, const LossShape& s,
+             const PoissonOptions& options, const Queue&) {
+  const std::int64_t groups = per_neuron(s) ? s.neurons : 1, lag = s.target_frames - s.frames;
+  const T factor = reduction_factor<T>(s, s.batch * s.frames), eps = static_cast<T>(options.eps);
+  fill(value, groups, T(0));
+  for (std::int64_t b = 0; b < s.batch; ++b)
+    for (std::int64_t t = 0; t < s.frames; ++t)
+      for (std::int64_t n = 0; n < s.neurons; ++n) {
+        const std::int64_t at = (b * s.frames + t) * s.neurons + n;
+        const T rate = output[at], count = target[(b * s.target_frames + lag + t) * s.neurons + n];
+        T term = options.log_input ? std::exp(rate) - count * rate : rate - count * std::log(rate + eps);
+        if (options.stirling) term += stirling(count);
+        value[n % groups] += term;
+        if (slope)
+          slope[at] = factor * (options.log_input ? std::exp(rate) - count : T(1) - count / (rate + eps));
+      }
+  for (std::int64_t group = 0; group < groups; ++group) value[group] *= factor;
+}
+
+/// Mean of count values. The first is subtracted before summing: the mean of a constant is exact, so that its
+/// deviations are zero.
+template <class T>
+T mean(const T* x, std::int64_t count, std::int64_t stride) {
+  T sum = 0;
+  for (std::int64_t t = 0; t < count; ++t) sum += x[t * stride] - x[0];
+  return x[0] + sum / static_cast<T>(count);
+}
+
+/// Moments over time of one batch item and neuron.
+template <class T>
+struct Moments {
+  T mean_x, mean_y, var_x = 0, var_y = 0, covariance = 0;
+
+  Moments(const T* x, const T* y, std::int64_t frames, std::int64_t stride)
+      : mean_x(mean(x, frames, stride)), mean_y(mean(y, frames, stride)) {
+    for (std::int64_t t = 0; t < frames; ++t) {
+      const T dx = x[t * stride] - mean_x, dy = y[t * stride] - mean_y;
+      var_x += dx * dx;
+      var_y += dy * dy;
+      covariance += dx * dy;
+    }
+    const T count = static_cast<T>(frames);
+    var_x /= count;
+    var_y /= count;
+    covariance /= count;
+  }
+};
+
+/// r = cov / sqrt((var_x + eps) (var_y + eps)); d r / d x_t = (dy_t / sqrt(..) - r dx_t / (var_x + eps)) / T
+template <class T>
+void correlation(T* value, T* slope, const T* output, const T* target, const LossShape& s,
+                 const CorrelationOptions& options, const Queue&) {
+  const std::int64_t groups = per_neuron(s) ? s.neurons : 1, lag = s.target_frames - s.frames;
+  const T factor = static_cast<T>(options.sign) * reduction_factor<T>(s, s.batch),
+          eps = static_cast<T>(options.eps);
+  fill(value, groups, T(0));
+  for (std::int64_t b = 0; b < s.batch; ++b)
+    for (std::int64_t n = 0; n < s.neurons; ++n) {
+      const T* x = output + b * s.frames * s.neurons + n;
+      const T* y = target + (b * s.target_frames + lag) * s.neurons + n;
+      const Moments<T> m(x, y, s.frames, s.neurons);
+      // Without eps a constant has no correlation: 0, as with it.
+      const bool undefined = m.var_x + eps == T(0) || m.var_y + eps == T(0);
+      const T scale = undefined ? T(0) : T(1) / std::sqrt(m.var_x + eps) / std::sqrt(m.var_y + eps);
+      const T r = m.covariance * scale, pull = undefined ? T(0) : r / (m.var_x + eps);
+      value[n % groups] += factor * r;
+      if (!slope) continue;
+      for (std::int64_t t = 0; t < s.frames; ++t) {
+        const T dx = x[t * s.neurons] - m.mean_x, dy = y[t * s.neurons] - m.mean_y;
+        slope[(b * s.frames + t) * s.neurons + n] =
+            factor * (dy * scale - dx * pull) / static_cast<T>(s.frames);
+      }
+    }
+}
+
+template <class T>
+void scale_slope(T* dx, const T* slope, const T* upstream, std::int64_t count, std::int64_t groups,
+                 Write mode, const Queue&) {
+  for (std::int64_t i = 0; i < count; ++i) write(dx[i], upstream[i % groups] * slope[i], mode);
+}
+
+}  // namespace
+
+template <class T>
+void fill(LossKernels<T>& table) {
+  table = {poisson<T>, correlation<T>, scale_slope<T>};
+}
+template void fill(LossKernels<float>&);
+template void fill(LossKernels<double>&);
+
+}  // namespace fovea::reference
