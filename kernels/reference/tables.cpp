@@ -9,6 +9,14 @@ KernelTables<T> reference_tables() {
   reference::fill(tables.loss);
   reference::fill(tables.regularizer);
   reference::fill(tables.optimizer);
+  reference::fill(tables.temporal_kernel);
+  reference::fill(tables.batch_norm);
+  reference::fill(tables.matmul);
+  reference::fill(tables.gaussian_mask);
+  reference::fill(tables.mask_readout);
+  reference::fill(tables.elementwise);
+  reference::fill(tables.frames);
+  reference::fill(tables.random);
   return tables;
 }
 template KernelTables<float> reference_tables();

@@ -1,0 +1,50 @@
+// Values and slopes of the activations, in PyTorch's order of operations.
+#pragma once
+#include <cmath>
+
+#include "kernels/activation.hpp"
+
+namespace fovea::reference {
+
+template <class T>
+T activated(const Activation& activation, T x) {
+  switch (activation.kind) {
+    case ActivationKind::identity:
+      break;
+    case ActivationKind::relu:
+      return x < T(0) ? T(0) : x;  // keeps NaN
+    case ActivationKind::elu: {
+      const T shifted = x - static_cast<T>(activation.x_shift);
+      return (shifted > T(0) ? shifted : std::expm1(shifted)) + static_cast<T>(activation.y_shift);
+    }
+    case ActivationKind::softplus:
+      return x > T(20) ? x : std::log1p(std::exp(x));
+    case ActivationKind::requ:
+      return x < T(0) ? T(0) : x * x;
+  }
+  return x;
+}
+
+/// d activated / d x, 0 where relu and requ have a corner.
+template <class T>
+T activation_slope(const Activation& activation, T x) {
+  switch (activation.kind) {
+    case ActivationKind::identity:
+      break;
+    case ActivationKind::relu:
+      return x > T(0) ? T(1) : T(0);
+    case ActivationKind::elu: {
+      const T shifted = x - static_cast<T>(activation.x_shift);
+      return shifted > T(0) ? T(1) : std::exp(shifted);
+    }
+    case ActivationKind::softplus: {
+      const T e = std::exp(x);
+      return x > T(20) ? T(1) : e / (e + T(1));
+    }
+    case ActivationKind::requ:
+      return x > T(0) ? T(2) * x : T(0);
+  }
+  return T(1);
+}
+
+}  // namespace fovea::reference
