@@ -42,7 +42,7 @@ Tensor custom_op(const std::string& name, const std::vector<Tensor>& inputs, Cus
 
 struct GradcheckOptions {
   double step = 1e-6;             ///< of the central differences, times max(1, |x|)
-  double tolerance = 1e-6;        ///< largest |difference| / max(1, largest |gradient|) that passes
+  double tolerance = 1e-6;        ///< largest |difference| / max(1, largest |gradient| of the input)
   std::int64_t most_entries = 0;  ///< entries tried per input, spread evenly; 0: all
   std::uint64_t seed = 1;         ///< of the random upstream gradient
 };
