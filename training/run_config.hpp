@@ -1,0 +1,37 @@
+// A whole run configuration: formats.md sections 2.3 and 3.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "data/data_config.hpp"
+#include "models/json.hpp"
+#include "training/options.hpp"
+
+namespace fovea {
+
+struct RunConfig {
+  std::string experiment = "experiment";  ///< names the folder of the runs
+  std::int64_t seed = 42;
+  std::string device = "auto";  ///< auto | cpu | cuda | emulator
+  std::int64_t threads = 0;     ///< 0: all
+  std::string output = "runs";
+  Json model;  ///< the `model:` section as written; sessions are added from the data
+  DataOptions data;
+  TrainingOptions training;
+};
+
+/// Reads CONFIG.yaml and applies `section.key=value` overrides. Paths in the file are relative to the file,
+/// those of overrides to the current folder. Errors name the key, the value and what is allowed.
+RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides);
+/// The same from a document; paths stay as they are.
+RunConfig parse_run_config(const Json& document);
+
+/// Every value written out, in the order of formats.md.
+Json write_run_config(const RunConfig& config);
+
+/// The `data:` section and back.
+DataOptions parse_data_options(const Json& section);
+Json write_data_options(const DataOptions& options);
+const ParameterTable<DataOptions>& data_table();
+
+}  // namespace fovea

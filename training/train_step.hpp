@@ -1,0 +1,71 @@
+// One training step: what `train` runs for every batch and what the bench measures.
+#pragma once
+#include <string>
+
+#include "engine/step_memory.hpp"
+#include "training/parameter_arena.hpp"
+
+namespace fovea {
+
+/// A loss, regularizer or gradient stopped being finite.
+class NonFiniteError : public Error {
+ public:
+  NonFiniteError(const std::string& what, const std::string& tensor);
+  const std::string& tensor() const { return tensor_; }  ///< name of the first tensor that went bad
+
+ private:
+  std::string tensor_;
+};
+
+struct StepLosses {
+  double loss = 0;
+  double core_regularizer = 0;
+  double readout_regularizer = 0;
+  double total = 0;          ///< the sum of the three: what is minimised
+  double metric = 0;         ///< the model's metric on this batch, before the update
+  double gradient_norm = 0;  ///< global L2 norm before clipping; 0 without an update
+  bool updated = false;      ///< whether the optimizer made its step (accumulate_grad_batches)
+};
+
+/// Training steps of one model. After the first step of a signature (session, shapes, first or later batch of
+/// an accumulation) no tensor memory is allocated.
+class TrainingStep {
+ public:
+  /// The model must outlive it; its parameters move into the arena.
+  TrainingStep(const Model& model, const TrainingOptions& options);
+
+  struct Settings {
+    double learning_rate = 0;
+    Random* random = nullptr;  ///< draws of dropout and sampling; null switches them off
+    bool last = false;  ///< last batch of an epoch: the optimizer steps even if fewer batches are accumulated
+  };
+
+  /// Constraints in place, forward, loss, regularizers, backward and, every accumulate_grad_batches, clipping
+  /// and AdamW on the mean gradient. Stimulus channels-last, responses (B,T,N) or (B,N). NonFiniteError
+  /// leaves parameters and moments as they were before the step.
+  StepLosses run(const ModelInput& input, const Tensor& responses, const Settings& settings);
+
+  /// Whether gradients of earlier batches wait for an optimizer step.
+  bool accumulating() const { return accumulated_ > 0; }
+  ParameterArena& arena() { return arena_; }
+  const ParameterArena& arena() const { return arena_; }
+  StepMemory& memory() { return memory_; }
+
+ private:
+  void forward_backward(const ModelInput& input, const Tensor& responses, Random* random, StepLosses& losses);
+  [[noreturn]] void report_bad_loss(const ModelInput& input, const Tensor& responses, const Tensor& output,
+                                    const StepLosses& losses) const;
+  void update(double learning_rate, const std::string& session, StepLosses& losses);
+  std::string signature(const ModelInput& input, const Tensor& responses) const;
+
+  const Model& model_;
+  TrainingOptions options_;
+  ParameterArena arena_;
+  StepMemory memory_;
+  std::int64_t accumulated_ = 0;
+};
+
+/// The mean of a loss or metric that may be one value per neuron.
+double mean_value(const Tensor& values);
+
+}  // namespace fovea

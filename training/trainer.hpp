@@ -1,0 +1,95 @@
+// The training of a model on a data set, from the first step to the best model file.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <string>
+
+#include "training/checkpoint.hpp"
+#include "training/evaluation.hpp"
+#include "training/train_step.hpp"
+
+namespace fovea {
+
+/// What a run needs besides model and data.
+struct RunOptions {
+  std::string folder;  ///< run folder, existing: metrics.csv, model.safetensors, last.ckpt.safetensors are
+                       ///< written there
+  TrainingOptions training;
+  DataOptions data;
+  std::uint64_t seed = 42;              ///< of the order of samples and of dropout
+  std::string version;                  ///< of fovea, for the provenance
+  std::string data_description = "{}";  ///< JSON of the `data:` section, for the provenance
+};
+
+/// Creates <output>/<experiment>/<Y-m-d_H-M-S>/ (local time) and returns its path; a name that is taken gets
+/// a suffix.
+std::string create_run_folder(const std::string& output, const std::string& experiment);
+
+/// Called on the training thread; empty ones are skipped. The library itself never prints.
+struct TrainingHooks {
+  std::function<void(std::int64_t epoch, std::int64_t batch, std::int64_t batches, const StepLosses& losses)>
+      on_batch;
+  std::function<void(const EpochMetrics& metrics, bool best)> on_epoch;
+  std::function<void(const std::string& line)> log;
+};
+
+enum class TrainingEnd { max_epochs, early_stopping, interrupted };
+
+struct TrainingResult {
+  TrainingEnd end = TrainingEnd::max_epochs;
+  std::int64_t epochs = 0;  ///< finished
+  BestEpoch best;
+};
+
+/// Epochs alternate sessions batch by batch; after each the model is validated, the scheduler and early
+/// stopping decide and files are written: model.safetensors when the epoch is the best, metrics.csv,
+/// last.ckpt.safetensors, each whole or not at all, in an order that makes a run killed at any moment resume
+/// to the same bits.
+class Trainer {
+ public:
+  /// Applies training.freeze to the model (ConfigError for a prefix that names nothing). Model and data must
+  /// outlive it.
+  Trainer(Model& model, const DataSet& data, const RunOptions& options, TrainingHooks hooks = {});
+
+  /// Goes on where a checkpoint of the same seed and data stands; the model must have come from it
+  /// (make_model).
+  void resume(const Checkpoint& checkpoint);
+
+  /// Trains until max_epochs, early stopping or `stop`. When `stop` is raised the step under way is finished
+  /// and the checkpoint saved. A loss or gradient that is not finite is an Error naming epoch, step, session
+  /// and tensor; the files of the last good epoch stay.
+  TrainingResult run(const std::atomic<bool>* stop = nullptr);
+
+  const TrainingState& state() const { return state_; }
+
+ private:
+  enum class EpochEnd { done, interrupted };
+  EpochEnd run_epoch(const std::atomic<bool>* stop);
+  bool train_batches(const std::atomic<bool>* stop);
+  void count(const StepLosses& losses, std::int64_t samples);
+  void finish_epoch(const ValidationScores& scores);
+  double learning_rate() const;
+  void save();
+  std::string provenance() const;
+  void log(const std::string& line) const;
+
+  Model& model_;
+  const DataSet& data_;
+  RunOptions options_;
+  TrainingHooks hooks_;
+  TrainingStep step_;
+  StepMemory validation_memory_;
+  TrainingSampler sampler_;
+  ValidationClips clips_;
+  std::optional<ReduceLROnPlateau> scheduler_;
+  std::optional<EarlyStopping> stopping_;
+  TrainingState state_;
+};
+
+/// Adds test scores per neuron to the provenance of a model file.
+void record_scores(const std::string& model_path, const std::vector<SessionScores>& scores);
+
+/// The normalisation in a model's provenance; empty when there is none.
+std::optional<Normalization> normalization_of(const std::string& provenance);
+
+}  // namespace fovea
