@@ -128,6 +128,15 @@ class ParameterTable {
     return insert(name, member, type, documentation, check, true);
   }
 
+  /// A parameter that is not simply one member.
+  ParameterTable& add_custom(const std::string& name, const std::string& type,
+                             const std::string& documentation,
+                             std::function<void(const std::string& where, const Json&, Options&)> read,
+                             std::function<Json(const Options&)> write) {
+    entries_.push_back({name, type, documentation, false, std::move(read), std::move(write)});
+    return *this;
+  }
+
   const std::string& class_name() const { return class_name_; }
   const std::vector<Entry>& entries() const { return entries_; }
   std::vector<std::string> names() const {

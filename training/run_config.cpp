@@ -1,0 +1,140 @@
+#include "training/run_config.hpp"
+
+#include <filesystem>
+
+#include "training/yaml.hpp"
+
+namespace fovea {
+
+namespace {
+
+void read_normalize(const std::string& where, const Json& value, DataOptions& options) {
+  if (value.is_boolean()) {
+    options.normalize = value.get<bool>() ? NormalizeMode::training_movie : NormalizeMode::none;
+    return;
+  }
+  constexpr auto rule = "true, false or {mean: m, std: s} with s above 0";
+  if (!value.is_object() || value.size() != 2 || !value.contains("mean") || !value.contains("std"))
+    refuse_value(where, "normalize", rule, value);
+  options.normalize = NormalizeMode::given;
+  Normalization& given = options.given_normalization;
+  read_json(where, "normalize.mean", value["mean"], given.mean);
+  read_json(where, "normalize.std", value["std"], given.deviation);
+  if (!std::isfinite(given.mean) || !std::isfinite(given.deviation) || !(given.deviation > 0))
+    refuse_value(where, "normalize", rule, value);
+}
+
+Json write_normalize(const DataOptions& options) {
+  if (options.normalize == NormalizeMode::given)
+    return {{"mean", options.given_normalization.mean}, {"std", options.given_normalization.deviation}};
+  return options.normalize == NormalizeMode::training_movie;
+}
+
+const Check<std::int64_t> seed_check{"0 to 2^32 - 1",
+                                     [](const auto& v) { return v >= 0 && v < (std::int64_t{1} << 32); }};
+
+void read_data_seed(const std::string& where, const Json& value, DataOptions& options) {
+  std::int64_t seed = 0;
+  read_json(where, "seed", value, seed);
+  if (!seed_check.holds(seed)) refuse_value(where, "seed", seed_check.rule, value);
+  options.seed = static_cast<std::uint64_t>(seed);
+}
+
+ParameterTable<RunConfig> top_table() {
+  using O = RunConfig;
+  return ParameterTable<O>("config")
+      .add("experiment", &O::experiment, "str", "names the folder of the runs",
+           Check<std::string>{"a folder name",
+                              [](const std::string& name) {
+                                return !name.empty() && name != "." && name != ".." &&
+                                       name.find('/') == std::string::npos &&
+                                       name.find('\0') == std::string::npos;
+                              }})
+      .add("seed", &O::seed, "int", "of the fresh parameters and of training", seed_check)
+      .add("device", &O::device, "str", "where kernels run", one_of({"auto", "cpu", "cuda", "emulator"}))
+      .add("threads", &O::threads, "int", "CPU threads; 0: all",
+           Check<std::int64_t>{"0 to 1024", [](const auto& v) { return v >= 0 && v <= 1024; }})
+      .add("output", &O::output, "path", "folder of all runs");
+}
+
+const std::vector<std::string> sections{"model", "data", "training"};
+
+void resolve(std::string& path, const std::filesystem::path& folder) {
+  if (!path.empty() && std::filesystem::path(path).is_relative() && !folder.empty())
+    path = (folder / path).string();
+}
+
+/// The key of an override, "data.path" of "data.path=x".
+std::string key_of(const std::string& assignment) { return assignment.substr(0, assignment.find('=')); }
+
+bool overrides_key(const std::vector<std::string>& overrides, const std::string& key) {
+  for (const std::string& one : overrides)
+    if (key_of(one) == key || key.compare(0, key_of(one).size() + 1, key_of(one) + ".") == 0) return true;
+  return false;
+}
+
+}  // namespace
+
+const ParameterTable<DataOptions>& data_table() {
+  using O = DataOptions;
+  const auto positive = at_least<std::int64_t>(1);
+  static const ParameterTable<O> table =
+      ParameterTable<O>("data")
+          .add("format", &O::format, "str", "layout of the recording", one_of({"openretina_hdf5"}))
+          .require("path", &O::path, "path", "folder with the session files and stimuli/")
+          .add("test_names", &O::test_names, "list of str",
+               "stimuli that are test movies; the others are for training")
+          .add_custom("normalize", "bool or {mean, std}",
+                      "z-score the stimulus with mean and unbiased deviation of the training movie, or with "
+                      "given ones",
+                      read_normalize, write_normalize)
+          .add("batch_size", &O::batch_size, "int", "samples of a batch", positive)
+          .add("train_chunk_size", &O::train_chunk_size, "int", "frames of a training sample", positive)
+          .add("clip_length", &O::clip_length, "int", "frames of a validation clip", positive)
+          .add("num_val_clips", &O::num_val_clips, "int", "validation clips", at_least<std::int64_t>(0))
+          .add_custom("seed", "int", "of the draw of validation clips", read_data_seed,
+                      [](const O& options) { return Json(options.seed); })
+          .add("allow_over_boundaries", &O::allow_over_boundaries, "bool",
+               "whether training samples may reach over the border of two clips");
+  return table;
+}
+
+DataOptions parse_data_options(const Json& section) {
+  if (section.is_null()) throw ConfigError("data", "the section is missing");
+  const DataOptions options = data_table().parse(section);
+  check(options);
+  return options;
+}
+
+Json write_data_options(const DataOptions& options) { return data_table().write(options); }
+
+RunConfig parse_run_config(const Json& document) {
+  RunConfig config = top_table().parse(document, sections);
+  const auto section = [&](const char* name) { return document.contains(name) ? document[name] : Json(); };
+  config.model = section("model");
+  if (!config.model.is_object()) refuse_value("config", "model", "a section", config.model);
+  config.data = parse_data_options(section("data"));
+  config.training = parse_training_options(section("training"));
+  return config;
+}
+
+RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides) {
+  Json document = read_yaml_file(path);
+  if (!document.is_object()) throw FormatError(path, "a configuration is a map of sections");
+  for (const std::string& one : overrides) apply_override(document, one);
+  RunConfig config = parse_run_config(document);
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (!overrides_key(overrides, "data.path")) resolve(config.data.path, folder);
+  if (document.contains("output") && !overrides_key(overrides, "output")) resolve(config.output, folder);
+  return config;
+}
+
+Json write_run_config(const RunConfig& config) {
+  Json document = top_table().write(config);
+  document["model"] = config.model;
+  document["data"] = write_data_options(config.data);
+  document["training"] = write_training_options(config.training);
+  return document;
+}
+
+}  // namespace fovea
