@@ -1,0 +1,290 @@
+// The vectors of the CPU kernels: 16 logical lanes (F16) and 8 (F8) whatever the instruction set, so that one
+// source gives the same bits on AVX2 and on AVX-512. Compiled once per instruction set, into a namespace of
+// its own; everything is force-inlined, so that no unit leaves a copy that the linker could give to another
+// one. On the baseline without FMA hardware madd rounds twice: only tolerance is promised there.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/queue.hpp"
+
+#if defined(__AVX2__)
+// g++ 12 warns of the deliberately undefined operands inside its own intrinsics.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#ifndef FOVEA_ISA_NAMESPACE
+#error "only units built once per instruction set (kernels/cpu/meson.build) may include engine/simd.hpp"
+#endif
+
+#define FOVEA_INLINE inline __attribute__((always_inline))
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+
+#if defined(__AVX512F__)
+
+/// Registers that a kernel may fill with F16 accumulators and still have some left for operands.
+constexpr int accumulators16 = 24;
+
+struct M16 {
+  __mmask16 m;
+};
+struct F16 {
+  __m512 v;
+  static FOVEA_INLINE F16 zero() { return {_mm512_setzero_ps()}; }
+  static FOVEA_INLINE F16 broadcast(float x) { return {_mm512_set1_ps(x)}; }
+  static FOVEA_INLINE F16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  /// The first n lanes (0..16) from memory, zeros after.
+  static FOVEA_INLINE F16 load_first(const float* p, int n) {
+    return {_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p)};
+  }
+};
+FOVEA_INLINE void store(float* p, F16 a) { _mm512_storeu_ps(p, a.v); }
+FOVEA_INLINE void store_first(float* p, F16 a, int n) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), a.v);
+}
+FOVEA_INLINE F16 add(F16 a, F16 b) { return {_mm512_add_ps(a.v, b.v)}; }
+FOVEA_INLINE F16 sub(F16 a, F16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+FOVEA_INLINE F16 mul(F16 a, F16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+FOVEA_INLINE F16 div(F16 a, F16 b) { return {_mm512_div_ps(a.v, b.v)}; }
+FOVEA_INLINE F16 sqrt(F16 a) { return {_mm512_sqrt_ps(a.v)}; }
+/// a * b + c, rounded once.
+FOVEA_INLINE F16 madd(F16 a, F16 b, F16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+/// a > b ? a : b, hence b where one is NaN; min likewise.
+FOVEA_INLINE F16 max(F16 a, F16 b) { return {_mm512_max_ps(a.v, b.v)}; }
+FOVEA_INLINE F16 min(F16 a, F16 b) { return {_mm512_min_ps(a.v, b.v)}; }
+/// False where one is NaN.
+FOVEA_INLINE M16 less(F16 a, F16 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
+FOVEA_INLINE M16 equal(F16 a, F16 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
+/// where ? yes : no, lane by lane.
+FOVEA_INLINE F16 select(M16 where, F16 yes, F16 no) { return {_mm512_mask_blend_ps(where.m, no.v, yes.v)}; }
+/// 2^n of whole numbers n in [-126, 127].
+FOVEA_INLINE F16 power_of_two(F16 n) {
+  const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
+}
+/// The e of x = m * 2^e, 1 <= m < 2, of positive normal x.
+FOVEA_INLINE F16 exponent_of(F16 x) {
+  const __m512i biased = _mm512_srli_epi32(_mm512_castps_si512(x.v), 23);
+  return {_mm512_cvtepi32_ps(_mm512_sub_epi32(biased, _mm512_set1_epi32(127)))};
+}
+
+#elif defined(__AVX2__)
+
+constexpr int accumulators16 = 6;
+
+#else
+
+#if defined(__aarch64__)
+constexpr int accumulators16 = 6;
+#else
+constexpr int accumulators16 = 3;
+#endif
+
+#endif
+
+#if defined(__AVX2__)
+
+struct M8 {
+  __m256 m;
+};
+struct F8 {
+  __m256 v;
+  static FOVEA_INLINE __m256i first(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static FOVEA_INLINE F8 zero() { return {_mm256_setzero_ps()}; }
+  static FOVEA_INLINE F8 broadcast(float x) { return {_mm256_set1_ps(x)}; }
+  static FOVEA_INLINE F8 load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static FOVEA_INLINE F8 load_first(const float* p, int n) { return {_mm256_maskload_ps(p, first(n))}; }
+};
+FOVEA_INLINE void store(float* p, F8 a) { _mm256_storeu_ps(p, a.v); }
+FOVEA_INLINE void store_first(float* p, F8 a, int n) { _mm256_maskstore_ps(p, F8::first(n), a.v); }
+FOVEA_INLINE F8 add(F8 a, F8 b) { return {_mm256_add_ps(a.v, b.v)}; }
+FOVEA_INLINE F8 sub(F8 a, F8 b) { return {_mm256_sub_ps(a.v, b.v)}; }
+FOVEA_INLINE F8 mul(F8 a, F8 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+FOVEA_INLINE F8 div(F8 a, F8 b) { return {_mm256_div_ps(a.v, b.v)}; }
+FOVEA_INLINE F8 sqrt(F8 a) { return {_mm256_sqrt_ps(a.v)}; }
+FOVEA_INLINE F8 madd(F8 a, F8 b, F8 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+FOVEA_INLINE F8 max(F8 a, F8 b) { return {_mm256_max_ps(a.v, b.v)}; }
+FOVEA_INLINE F8 min(F8 a, F8 b) { return {_mm256_min_ps(a.v, b.v)}; }
+FOVEA_INLINE M8 less(F8 a, F8 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
+FOVEA_INLINE M8 equal(F8 a, F8 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
+FOVEA_INLINE F8 select(M8 where, F8 yes, F8 no) { return {_mm256_blendv_ps(no.v, yes.v, where.m)}; }
+FOVEA_INLINE F8 power_of_two(F8 n) {
+  const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))};
+}
+FOVEA_INLINE F8 exponent_of(F8 x) {
+  const __m256i biased = _mm256_srli_epi32(_mm256_castps_si256(x.v), 23);
+  return {_mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)))};
+}
+/// The sum over lanes, always by the same tree: halves are added until one lane is left.
+FOVEA_INLINE float sum(F8 a) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+#else  // baseline: vectors of four, as the compiler builds them
+
+typedef float V4 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef std::int32_t I4 __attribute__((vector_size(16)));
+
+struct M8 {
+  I4 m[2];
+};
+struct F8 {
+  V4 v[2];
+  static FOVEA_INLINE F8 zero() { return {}; }
+  static FOVEA_INLINE F8 broadcast(float x) { return {{V4{x, x, x, x}, V4{x, x, x, x}}}; }
+  static FOVEA_INLINE F8 load(const float* p) {
+    return {{*reinterpret_cast<const V4*>(p), *reinterpret_cast<const V4*>(p + 4)}};
+  }
+  static FOVEA_INLINE F8 load_first(const float* p, int n) {
+    float lanes[8] = {};
+    for (int i = 0; i < n; ++i) lanes[i] = p[i];
+    return load(lanes);
+  }
+};
+FOVEA_INLINE V4 madd4(V4 a, V4 b, V4 c) {
+#if defined(__aarch64__)
+  return V4(vfmaq_f32(float32x4_t(c), float32x4_t(a), float32x4_t(b)));
+#else
+  return a * b + c;
+#endif
+}
+FOVEA_INLINE V4 select4(I4 where, V4 yes, V4 no) { return V4((where & I4(yes)) | (~where & I4(no))); }
+FOVEA_INLINE V4 power_of_two4(V4 n) {
+  // Adding 1.5 * 2^23 leaves the whole number in the low bits, without a conversion instruction.
+  const I4 low = I4(n + 12582912.0f) - 0x4b400000;
+  return V4((low + 127) << 23);
+}
+FOVEA_INLINE V4 exponent_of4(V4 x) { return __builtin_convertvector((I4(x) >> 23) - 127, V4); }
+FOVEA_INLINE V4 sqrt4(V4 a) {
+  return V4{__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3])};
+}
+FOVEA_INLINE void store(float* p, F8 a) {
+  *reinterpret_cast<V4*>(p) = a.v[0];
+  *reinterpret_cast<V4*>(p + 4) = a.v[1];
+}
+FOVEA_INLINE void store_first(float* p, F8 a, int n) {
+  float lanes[8];
+  store(lanes, a);
+  for (int i = 0; i < n; ++i) p[i] = lanes[i];
+}
+FOVEA_INLINE F8 add(F8 a, F8 b) { return {{a.v[0] + b.v[0], a.v[1] + b.v[1]}}; }
+FOVEA_INLINE F8 sub(F8 a, F8 b) { return {{a.v[0] - b.v[0], a.v[1] - b.v[1]}}; }
+FOVEA_INLINE F8 mul(F8 a, F8 b) { return {{a.v[0] * b.v[0], a.v[1] * b.v[1]}}; }
+FOVEA_INLINE F8 div(F8 a, F8 b) { return {{a.v[0] / b.v[0], a.v[1] / b.v[1]}}; }
+FOVEA_INLINE F8 sqrt(F8 a) { return {{sqrt4(a.v[0]), sqrt4(a.v[1])}}; }
+FOVEA_INLINE F8 madd(F8 a, F8 b, F8 c) {
+  return {{madd4(a.v[0], b.v[0], c.v[0]), madd4(a.v[1], b.v[1], c.v[1])}};
+}
+FOVEA_INLINE M8 less(F8 a, F8 b) { return {{I4(a.v[0] < b.v[0]), I4(a.v[1] < b.v[1])}}; }
+FOVEA_INLINE M8 equal(F8 a, F8 b) { return {{I4(a.v[0] == b.v[0]), I4(a.v[1] == b.v[1])}}; }
+FOVEA_INLINE F8 select(M8 where, F8 yes, F8 no) {
+  return {{select4(where.m[0], yes.v[0], no.v[0]), select4(where.m[1], yes.v[1], no.v[1])}};
+}
+FOVEA_INLINE F8 max(F8 a, F8 b) { return select(less(b, a), a, b); }
+FOVEA_INLINE F8 min(F8 a, F8 b) { return select(less(a, b), a, b); }
+FOVEA_INLINE F8 power_of_two(F8 n) { return {{power_of_two4(n.v[0]), power_of_two4(n.v[1])}}; }
+FOVEA_INLINE F8 exponent_of(F8 x) { return {{exponent_of4(x.v[0]), exponent_of4(x.v[1])}}; }
+FOVEA_INLINE float sum(F8 a) {
+  const V4 four = a.v[0] + a.v[1];
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+#endif
+
+#if !defined(__AVX512F__)  // sixteen lanes are two of eight
+
+struct M16 {
+  M8 low, high;
+};
+struct F16 {
+  F8 low, high;
+  static FOVEA_INLINE F16 zero() { return {F8::zero(), F8::zero()}; }
+  static FOVEA_INLINE F16 broadcast(float x) {
+    const F8 half = F8::broadcast(x);
+    return {half, half};
+  }
+  static FOVEA_INLINE F16 load(const float* p) { return {F8::load(p), F8::load(p + 8)}; }
+  static FOVEA_INLINE F16 load_first(const float* p, int n) {
+    if (n < 8) return {F8::load_first(p, n), F8::zero()};
+    return {F8::load(p), F8::load_first(p + 8, n - 8)};
+  }
+};
+FOVEA_INLINE void store(float* p, F16 a) {
+  store(p, a.low);
+  store(p + 8, a.high);
+}
+FOVEA_INLINE void store_first(float* p, F16 a, int n) {
+  if (n < 8) return store_first(p, a.low, n);
+  store(p, a.low);
+  store_first(p + 8, a.high, n - 8);
+}
+FOVEA_INLINE F16 add(F16 a, F16 b) { return {add(a.low, b.low), add(a.high, b.high)}; }
+FOVEA_INLINE F16 sub(F16 a, F16 b) { return {sub(a.low, b.low), sub(a.high, b.high)}; }
+FOVEA_INLINE F16 mul(F16 a, F16 b) { return {mul(a.low, b.low), mul(a.high, b.high)}; }
+FOVEA_INLINE F16 div(F16 a, F16 b) { return {div(a.low, b.low), div(a.high, b.high)}; }
+FOVEA_INLINE F16 sqrt(F16 a) { return {sqrt(a.low), sqrt(a.high)}; }
+FOVEA_INLINE F16 madd(F16 a, F16 b, F16 c) {
+  return {madd(a.low, b.low, c.low), madd(a.high, b.high, c.high)};
+}
+FOVEA_INLINE F16 max(F16 a, F16 b) { return {max(a.low, b.low), max(a.high, b.high)}; }
+FOVEA_INLINE F16 min(F16 a, F16 b) { return {min(a.low, b.low), min(a.high, b.high)}; }
+FOVEA_INLINE M16 less(F16 a, F16 b) { return {less(a.low, b.low), less(a.high, b.high)}; }
+FOVEA_INLINE M16 equal(F16 a, F16 b) { return {equal(a.low, b.low), equal(a.high, b.high)}; }
+FOVEA_INLINE F16 select(M16 where, F16 yes, F16 no) {
+  return {select(where.low, yes.low, no.low), select(where.high, yes.high, no.high)};
+}
+FOVEA_INLINE F16 power_of_two(F16 n) { return {power_of_two(n.low), power_of_two(n.high)}; }
+FOVEA_INLINE F16 exponent_of(F16 x) { return {exponent_of(x.low), exponent_of(x.high)}; }
+FOVEA_INLINE float sum(F16 a) { return sum(add(a.low, a.high)); }
+
+#else
+
+FOVEA_INLINE float sum(F16 a) {
+  const __m256 high = _mm512_extractf32x8_ps(a.v, 1);
+  return sum(F8{_mm256_add_ps(_mm512_castps512_ps256(a.v), high)});
+}
+
+#endif
+
+/// The nearest whole number, ties to even, of |x| < 2^22.
+FOVEA_INLINE F16 round_nearest(F16 x) {
+  const F16 magic = F16::broadcast(12582912.0f);  // 1.5 * 2^23: the sum has no room for a fraction
+  return sub(add(x, magic), magic);
+}
+
+/// Runs body(index, worker) for every index in [0, count); the work of an index must not depend on the
+/// worker.
+template <class Body>
+FOVEA_INLINE void for_each_task(const Queue& queue, std::int64_t count, const Body& body) {
+  const auto call = [](void* context, std::int64_t index, int worker) {
+    (*static_cast<const Body*>(context))(index, worker);
+  };
+  run_tasks(queue, count, call, const_cast<void*>(static_cast<const void*>(&body)));
+}
+
+/// Uninitialised scratch memory for the time of a kernel, 64-byte aligned. One per kernel: these units are
+/// built without exceptions, so an earlier one would not be released when a later one finds no memory.
+struct Scratch {
+  FOVEA_INLINE Scratch(const Queue& on, std::int64_t floats)
+      : queue(on),
+        data(static_cast<float*>(scratch_acquire(on, static_cast<std::size_t>(floats) * sizeof(float)))) {}
+  FOVEA_INLINE ~Scratch() { scratch_release(queue, data); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  const Queue& queue;
+  float* data;
+};
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE
