@@ -108,7 +108,6 @@ class ValidationClips {
   const Batch* next();  ///< null after the last
 
  private:
-  const DataSet& data_;
   DataOptions options_;
   std::vector<ClipSplit> splits_;
   std::size_t session_ = 0;
