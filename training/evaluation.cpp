@@ -1,0 +1,299 @@
+#include "training/evaluation.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "fovea/autograd.hpp"
+#include "training/metrics.hpp"
+#include "training/train_step.hpp"
+
+namespace fovea {
+
+std::optional<ValidationScores> validate(const Model& model, ValidationClips& clips, StepMemory& memory,
+                                         const std::atomic<bool>* stop) {
+  const NoGrad no_grad;
+  ValidationScores sums;
+  double samples = 0;
+  clips.rewind();
+  while (const Batch* batch = clips.next()) {
+    if (stop && stop->load()) return std::nullopt;
+    const std::string signature =
+        text("validate ", batch->stimulus.shape(), batch->responses.shape(), ' ', batch->session);
+    const StepMemory::Scope scope(memory, signature);
+    model.apply_constraints(batch->session);
+    const Tensor output = model.forward({batch->session, batch->stimulus, {}, {}}, {});
+    double extents = 0;
+    for (const std::int64_t extent : output.shape()) extents += static_cast<double>(extent);
+    const double weight = static_cast<double>(batch->stimulus.shape()[0]);
+    sums.loss += weight * mean_value(model.loss(output, batch->responses)) / extents;
+    sums.metric += weight * mean_value(model.metric(output, batch->responses));
+    samples += weight;
+  }
+  return ValidationScores{sums.loss / samples, sums.metric / samples};
+}
+
+namespace {
+
+FrameTable to_table(const Tensor& output) {
+  const Tensor wide = output.to(DType::f64);
+  return {wide.shape()[-2], wide.shape()[-1], wide.to_vector<double>()};
+}
+
+/// Frames [begin, end) of a table.
+FrameTable rows(const FrameTable& table, std::int64_t begin, std::int64_t end) {
+  const auto at = [&](std::int64_t frame) {
+    return table.values.begin() + static_cast<std::ptrdiff_t>(frame * table.neurons);
+  };
+  return {end - begin, table.neurons, {at(begin), at(end)}};
+}
+
+/// How an output frame hangs on the stimulus, from the model's description.
+struct Reach {
+  std::int64_t lag = 0;        // stimulus frames minus output frames
+  std::int64_t margin = 0;     // frames at a cut whose outputs may differ from those of a whole pass
+  std::int64_t per_frame = 1;  // values of the largest layer
+  bool one_to_one = false;     // one more stimulus frame is one more output frame
+};
+
+Reach reach_of(const Model& model, const std::string& session, std::int64_t frames) {
+  const Shape in = model.in_shape();
+  const auto sample = [&](std::int64_t count) { return Shape{in[0], count, in[2], in[3]}; };
+  const std::int64_t out = model.output_shape(sample(frames), session)[0];
+  Reach reach;
+  reach.lag = frames - out;
+  if (out <= 2) return reach;
+  reach.one_to_one = out - model.output_shape(sample(frames - 2), session)[0] == 2;
+  const ModelDescription description = model.describe(sample(frames));
+  std::int64_t most_frames = frames;
+  for (const LayerDescription& layer : description.layers) {
+    if (layer.output.rank() != 4) continue;
+    most_frames = std::max(most_frames, layer.output[1]);
+    reach.per_frame =
+        std::max(reach.per_frame, layer.output.elements() / std::max<std::int64_t>(layer.output[1], 1));
+  }
+  // Zeros that layers pad with reach no further than the receptive field and the frames that padding adds.
+  const std::int64_t field = description.receptive_field_frames - 1;
+  reach.margin = std::max(field, field + (most_frames - out) - reach.lag);
+  return reach;
+}
+
+}  // namespace
+
+FrameTable predict_movie(const Model& model, const std::string& session, std::int64_t frames,
+                         const FrameReader& read, std::int64_t chunk_frames) {
+  const NoGrad no_grad;
+  const Reach reach = reach_of(model, session, frames);
+  if (chunk_frames <= 0) {
+    constexpr std::int64_t values = 1 << 21;  // of the largest layer, in a chunk
+    chunk_frames = std::max<std::int64_t>(64, values / reach.per_frame);
+  }
+  const auto run = [&](std::int64_t begin, std::int64_t end) {
+    return to_table(model.forward({session, read(begin, end), {}, {}}, {}));
+  };
+  const std::int64_t outputs = frames - reach.lag;
+  if (!reach.one_to_one || outputs <= chunk_frames) return run(0, frames);
+  FrameTable all{outputs, model.n_neurons(session), {}};
+  for (std::int64_t first = 0; first < outputs; first += chunk_frames) {
+    const std::int64_t last = std::min(first + chunk_frames, outputs);
+    const std::int64_t begin = std::max<std::int64_t>(0, first - reach.margin);
+    const std::int64_t end = std::min(frames, last + reach.lag + reach.margin);
+    const FrameTable part = rows(run(begin, end), first - begin, last - begin);
+    all.values.insert(all.values.end(), part.values.begin(), part.values.end());
+  }
+  return all;
+}
+
+namespace {
+
+/// Moments of pairs, in two passes; undefined where one side is constant.
+class Pearson {
+ public:
+  void add(double x, double y) {
+    x_.push_back(x);
+    y_.push_back(y);
+  }
+
+  std::optional<double> value() const {
+    if (constant(x_) || constant(y_)) return std::nullopt;
+    const double mx = mean(x_), my = mean(y_);
+    double xx = 0, yy = 0, xy = 0;
+    for (std::size_t i = 0; i < x_.size(); ++i) {
+      const double dx = x_[i] - mx, dy = y_[i] - my;
+      xx += dx * dx;
+      yy += dy * dy;
+      xy += dx * dy;
+    }
+    const double r = xy / std::sqrt(xx * yy);
+    return std::isfinite(r) ? std::optional<double>(std::clamp(r, -1.0, 1.0)) : std::nullopt;
+  }
+
+  static double mean(const std::vector<double>& values) {
+    double sum = 0;
+    for (const double value : values) sum += value;
+    return sum / static_cast<double>(values.size());
+  }
+
+ private:
+  static bool constant(const std::vector<double>& values) {
+    return std::all_of(values.begin(), values.end(), [&](double value) { return value == values.front(); });
+  }
+
+  std::vector<double> x_, y_;
+};
+
+/// Unbiased variance; NaN for fewer than two values.
+double variance(const std::vector<double>& values) {
+  const double mean = Pearson::mean(values);
+  double squares = 0;
+  for (const double value : values) squares += (value - mean) * (value - mean);
+  return squares / (static_cast<double>(values.size()) - 1);
+}
+
+/// Explainable variance and FEVE of one neuron over the movies with at least two trials.
+void score_variance(const std::vector<TestFrames>& movies, std::int64_t neuron, NeuronScore& score) {
+  constexpr double least_explainable = 0.15;
+  std::vector<double> all, noise, errors;
+  for (const TestFrames& movie : movies) {
+    if (movie.trials.size() < 2) continue;
+    for (std::int64_t frame = 0; frame < movie.prediction.frames; ++frame) {
+      std::vector<double> repeats;
+      for (const FrameTable& trial : movie.trials) {
+        repeats.push_back(trial.at(frame, neuron));
+        const double error = movie.prediction.at(frame, neuron) - repeats.back();
+        errors.push_back(error * error);
+      }
+      noise.push_back(variance(repeats));
+      all.insert(all.end(), repeats.begin(), repeats.end());
+    }
+  }
+  if (all.empty()) return;
+  const double total = variance(all), unexplainable = Pearson::mean(noise);
+  const double explainable = (total - unexplainable) / total;
+  if (!std::isfinite(explainable)) return;
+  score.explainable_variance = explainable;
+  if (explainable < least_explainable) return;
+  score.feve = 1 - (Pearson::mean(errors) - unexplainable) / (total - unexplainable);
+}
+
+}  // namespace
+
+std::vector<NeuronScore> score_neurons(const std::vector<TestFrames>& movies) {
+  if (movies.empty()) throw ShapeError("evaluation", "no test movie");
+  const std::int64_t neurons = movies.front().prediction.neurons;
+  for (const TestFrames& movie : movies) {
+    const auto fits = [&](const FrameTable& table) {
+      return table.frames == movie.prediction.frames && table.neurons == neurons;
+    };
+    if (movie.prediction.frames < 1 || !fits(movie.prediction) || !fits(movie.mean) ||
+        !std::all_of(movie.trials.begin(), movie.trials.end(), fits))
+      throw ShapeError("evaluation", "prediction, mean and trials need the same frames and neurons");
+  }
+  std::vector<NeuronScore> scores(static_cast<std::size_t>(neurons));
+  for (std::int64_t neuron = 0; neuron < neurons; ++neuron) {
+    NeuronScore& score = scores[static_cast<std::size_t>(neuron)];
+    Pearson of_mean, of_trials;
+    for (const TestFrames& movie : movies) {
+      for (std::int64_t frame = 0; frame < movie.prediction.frames; ++frame) {
+        const double prediction = movie.prediction.at(frame, neuron);
+        of_mean.add(prediction, movie.mean.at(frame, neuron));
+        if (movie.trials.empty()) of_trials.add(prediction, movie.mean.at(frame, neuron));
+        for (const FrameTable& trial : movie.trials) of_trials.add(prediction, trial.at(frame, neuron));
+      }
+    }
+    score.correlation = of_mean.value();
+    score.single_trial_correlation = of_trials.value();
+    score_variance(movies, neuron, score);
+  }
+  return scores;
+}
+
+namespace {
+
+/// The last `frames` frames of responses [N,T].
+FrameTable last_frames(const TimeSeries& responses, std::int64_t frames, const Device& device) {
+  return to_table(responses.read(responses.frames() - frames, responses.frames(), DType::f64, device));
+}
+
+TestFrames test_frames(const Model& model, const std::string& session, const TestMovie& movie,
+                       const Normalization& normalization) {
+  const Placement& placement = model.placement();
+  TestFrames test;
+  test.prediction =
+      predict_movie(model, session, movie.stimulus.frames(), [&](std::int64_t begin, std::int64_t end) {
+        return movie.stimulus.read(begin, end, placement.dtype, placement.device, normalization);
+      });
+  const std::int64_t frames = test.prediction.frames;
+  if (movie.responses.frames() < frames)
+    throw ShapeError("evaluation",
+                     text("test movie ", movie.name, " of session ", session, " has ",
+                          movie.responses.frames(), " response frames for ", frames, " predictions"));
+  test.mean = last_frames(movie.responses, frames, placement.device);
+  if (movie.responses_by_trial.defined())
+    for (std::int64_t trial = 0; trial < movie.responses_by_trial.extent(0); ++trial)
+      test.trials.push_back(
+          last_frames(TimeSeries({movie.responses_by_trial.at(trial)}), frames, placement.device));
+  return test;
+}
+
+}  // namespace
+
+std::vector<SessionScores> evaluate_tests(const Model& model, const DataSet& data,
+                                          const Normalization& normalization) {
+  const std::unique_ptr<Model> copy = model.clone();
+  const std::vector<std::string> known = copy->sessions();
+  std::vector<SessionScores> scores;
+  for (const Session& session : data.sessions) {
+    if (session.tests.empty()) continue;
+    if (std::find(known.begin(), known.end(), session.key) == known.end()) continue;
+    if (copy->n_neurons(session.key) != session.neurons)
+      throw ShapeError("evaluation", text("session ", session.key, " has ", session.neurons,
+                                          " neurons, the model has ", copy->n_neurons(session.key)));
+    copy->apply_constraints(session.key);
+    std::vector<TestFrames> movies;
+    for (const TestMovie& movie : session.tests)
+      movies.push_back(test_frames(*copy, session.key, movie, normalization));
+    scores.push_back({session.key, score_neurons(movies)});
+  }
+  if (scores.empty()) throw Error("evaluation", "no session that the model knows has a test movie");
+  return scores;
+}
+
+ScoreSummary summarize(const std::vector<SessionScores>& scores) {
+  ScoreSummary summary;
+  for (const SessionScores& session : scores) {
+    for (const NeuronScore& neuron : session.neurons) {
+      summary.mean_correlation += neuron.correlation.value_or(0.0);
+      ++summary.neurons;
+    }
+  }
+  if (summary.neurons) summary.mean_correlation /= static_cast<double>(summary.neurons);
+  return summary;
+}
+
+namespace {
+
+/// A field of a table: quoted where a comma, quote or line break needs it (RFC 4180).
+std::string csv_field(const std::string& value) {
+  if (value.find_first_of(",\"\r\n") == std::string::npos) return value;
+  std::string quoted = "\"";
+  for (const char c : value) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + '"';
+}
+
+}  // namespace
+
+std::string test_csv(const std::vector<SessionScores>& scores) {
+  std::string out = "session,neuron,correlation,single_trial_correlation,feve\n";
+  for (const SessionScores& session : scores) {
+    for (std::size_t neuron = 0; neuron < session.neurons.size(); ++neuron) {
+      const NeuronScore& score = session.neurons[neuron];
+      out += csv_field(session.session) + ',' + std::to_string(neuron);
+      for (const auto& value : {score.correlation, score.single_trial_correlation, score.feve})
+        out += ',' + (value ? shortest(*value) : std::string());
+      out += '\n';
+    }
+  }
+  return out;
+}
+
+}  // namespace fovea
