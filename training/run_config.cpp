@@ -112,7 +112,8 @@ RunConfig parse_run_config(const Json& document) {
   RunConfig config = top_table().parse(document, sections);
   const auto section = [&](const char* name) { return document.contains(name) ? document[name] : Json(); };
   config.model = section("model");
-  if (!config.model.is_object()) refuse_value("config", "model", "a section", config.model);
+  if (!config.model.is_object() && !config.model.is_null())
+    refuse_value("config", "model", "a section", config.model);
   config.data = parse_data_options(section("data"));
   config.training = parse_training_options(section("training"));
   return config;

@@ -1,0 +1,51 @@
+// What the commands share.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "data/openretina.hpp"
+#include "fovea/model.hpp"
+#include "training/run_config.hpp"
+
+namespace fovea::cli {
+
+/// Exit status of the program, set by the command that ran.
+using Status = int;
+
+/// Adds one subcommand; its work is left in `run` when the command line names it.
+using Run = std::function<Status()>;
+void add_train(CLI::App& app, Run& run);
+void add_eval(CLI::App& app, Run& run);
+void add_predict(CLI::App& app, Run& run);
+void add_gradients(CLI::App& app, Run& run);
+void add_describe(CLI::App& app, Run& run);
+void add_data(CLI::App& app, Run& run);
+void add_simulate(CLI::App& app, Run& run);
+void add_version(CLI::App& app, Run& run);
+
+struct DeviceChoice {
+  std::string device = "auto";
+  int threads = 0;
+};
+/// --device and --threads.
+void add_device_options(CLI::App& command, DeviceChoice& choice);
+/// auto: CUDA where there is a device, else the CPU.
+Device open_device(const DeviceChoice& choice);
+Device open_device(const RunConfig& config, const DeviceChoice& choice);
+
+/// Writes to stderr: `fovea: note: ..`.
+void note(const std::string& message);
+
+/// The session a command means: the given one, or the only one; ConfigError listing the known ones otherwise.
+std::string chosen_session(const Model& model, const std::string& given);
+
+/// The model's own normalisation; where its provenance has none, the identity and a note on stderr.
+Normalization model_normalization(const LoadedModel& loaded);
+
+/// The model section of a run completed with the sessions of the data; ConfigError where the stimulus does
+/// not fit.
+Json with_sessions(const RunConfig& config, const DataSet& data);
+
+}  // namespace fovea::cli

@@ -1,0 +1,41 @@
+#include <fmt/core.h>
+
+#include "cli/common.hpp"
+#include "cli/scores.hpp"
+#include "engine/atomic_file.hpp"
+
+namespace fovea::cli {
+namespace {
+
+struct Options {
+  std::string model, config, csv;
+  std::vector<std::string> overrides;
+  DeviceChoice device;
+};
+
+Status eval(const Options& options) {
+  const RunConfig config = read_run_config(options.config, options.overrides);
+  const Device device = open_device(config, options.device);
+  const LoadedModel loaded = load_model(options.model, {device, DType::f32});
+  const DataSet data = load_openretina(config.data, DataParts::tests);
+  const auto scores = evaluate_tests(*loaded.model, data, model_normalization(loaded));
+  if (!options.csv.empty()) write_file_atomically(options.csv, test_csv(scores));
+  print_scores(scores);
+  return 0;
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Run& run) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("eval", "Scores a model on the test movies of a data set");
+  command->add_option("MODEL", options->model, "model file")->required();
+  command->add_option("--data", options->config, "run configuration whose data section is used")->required();
+  command->add_option("OVERRIDES", options->overrides, "section.key=value ..");
+  command->add_option("--csv", options->csv, "per-neuron table to write");
+  add_device_options(*command, options->device);
+  command->footer("Example: fovea eval model.safetensors --data configs/salamander_wn.yaml --csv scores.csv");
+  command->callback([=, &run] { run = [=] { return eval(*options); }; });
+}
+
+}  // namespace fovea::cli

@@ -1,0 +1,105 @@
+#include "training/gradients.hpp"
+
+#include "cli/common.hpp"
+#include "data/npy.hpp"
+#include "fovea/safetensors.hpp"
+
+namespace fovea::cli {
+namespace {
+
+struct Options {
+  std::string model, stimulus, responses, out, session, pupil, noise, dtype = "f32", dropout = "on";
+  bool train = false, raw = false;
+  std::uint64_t seed = 0;
+  DeviceChoice device;
+};
+
+Tensor read_values(const std::string& path, const Placement& placement, const Normalization& normalization) {
+  const StoredArray array = open_npy(path);
+  const auto bad = array.first_not_finite();
+  if (bad >= 0) throw FormatError(path, text("value ", index_text(bad, array.shape()), " is not finite"));
+  std::vector<std::int64_t> begin(array.shape().size(), 0), strides(array.shape().size(), 1);
+  for (std::size_t axis = strides.size(); axis-- > 1;)
+    strides[axis - 1] = strides[axis] * array.shape()[axis];
+  const Tensor host(Shape(array.shape()), placement.dtype, cpu_device(1));
+  if (placement.dtype == DType::f64) {
+    array.convert(begin, array.shape(), host.data<double>(), strides, normalization);
+  } else {
+    array.convert(begin, array.shape(), host.data<float>(), strides, normalization);
+  }
+  return host.to(placement.device);
+}
+
+/// One clip is a batch of one.
+Tensor with_batch(const Tensor& tensor, int rank) {
+  if (tensor.shape().rank() != rank - 1) return tensor;
+  std::vector<std::int64_t> extents = tensor.shape().vector();
+  extents.insert(extents.begin(), 1);
+  return tensor.reshape(Shape(extents));
+}
+
+Status run_gradients(const Options& o) {
+  if (o.dtype != "f32" && o.dtype != "f64")
+    throw ConfigError("--dtype", text("must be f32 or f64: ", o.dtype));
+  if (o.dropout != "on" && o.dropout != "off")
+    throw ConfigError("--dropout", text("must be on or off: ", o.dropout));
+  const Placement placement{open_device(o.device), o.dtype == "f64" ? DType::f64 : DType::f32};
+  const LoadedModel loaded = load_model(o.model, placement);
+  const Model& model = *loaded.model;
+  if (!o.pupil.empty()) throw ConfigError("--pupil", text(model.class_name(), " has no shifter"));
+  if (!o.noise.empty())
+    throw ConfigError("--noise", text(model.class_name(), " has no readout that samples"));
+  const Normalization normalization = o.raw ? Normalization{} : model_normalization(loaded);
+  GradientsInput input;
+  input.session = chosen_session(model, o.session);
+  input.stimulus =
+      with_batch(read_values(o.stimulus, placement, normalization), model.takes_movies() ? 5 : 4);
+  input.responses = with_batch(read_values(o.responses, placement, {}), model.takes_movies() ? 3 : 2);
+  Random random(o.seed, 2);
+  const Gradients result =
+      gradients(model, input, {o.train, o.train && o.dropout == "on" ? &random : nullptr});
+  Safetensors file;
+  const auto add = [&](const std::string& name, const Tensor& tensor) {
+    if (tensor) file.tensors.emplace_back(name, tensor);
+  };
+  add("output", result.output);
+  add("loss", result.loss);
+  add("core_regularizer", result.core_regularizer);
+  add("readout_regularizer", result.readout_regularizer);
+  add("total", result.total);
+  for (const auto& [name, tensor] : result.parameters) add("grad." + name, tensor);
+  add("grad.stimulus", result.stimulus);
+  add("grad.pupil", result.pupil_center);
+  for (const auto& [name, tensor] : result.statistics) add("buffer." + name, tensor);
+  file.metadata = {
+      {"format", "fovea.gradients"}, {"session", input.session}, {"mode", o.train ? "train" : "eval"}};
+  write_safetensors(o.out, file);
+  return 0;
+}
+
+}  // namespace
+
+void add_gradients(CLI::App& app, Run& run) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("gradients", "Writes output, loss and every gradient for one batch");
+  command->add_option("MODEL", options->model, "model file")->required();
+  command->add_option("--stimulus", options->stimulus, ".npy [C,T,H,W] or [B,C,T,H,W]")->required();
+  command->add_option("--responses", options->responses, ".npy [T,N] or [B,T,N]")->required();
+  command->add_option("--out", options->out, ".safetensors to write")->required();
+  command->add_option("--session", options->session, "session; needed when the model has several");
+  command->add_option("--pupil", options->pupil, ".npy [B,2] pupil centres, for models with a shifter");
+  command->add_flag("--train", options->train,
+                    "training mode: batch statistics, dropout; also writes the statistics");
+  command->add_option("--noise", options->noise, ".npy [B,N,2] draws of a sampling readout in training mode");
+  command->add_option("--dtype", options->dtype, "f32 | f64")->capture_default_str();
+  command->add_flag("--raw", options->raw, "the stimulus is already normalised");
+  command->add_option("--seed", options->seed, "of dropout with --train")->capture_default_str();
+  command->add_option("--dropout", options->dropout, "on | off")->capture_default_str();
+  add_device_options(*command, options->device);
+  command->footer(
+      "Example: fovea gradients model.safetensors --stimulus x.npy --responses r.npy --out g.safetensors "
+      "--dtype f64");
+  command->callback([=, &run] { run = [=] { return run_gradients(*options); }; });
+}
+
+}  // namespace fovea::cli

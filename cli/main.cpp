@@ -1,0 +1,29 @@
+// The program: parses the command line, runs one command, turns errors into messages and exit statuses
+// (0 done, 1 the work failed, 2 wrong usage).
+#include <iostream>
+
+#include "cli/common.hpp"
+
+int main(int count, char** arguments) {
+  using namespace fovea::cli;
+  CLI::App app{"fovea: train and run neural-encoding models of the retina and visual cortex", "fovea"};
+  app.require_subcommand(1);
+  app.failure_message(CLI::FailureMessage::help);
+  Run run;
+  for (const auto add :
+       {add_train, add_eval, add_predict, add_gradients, add_describe, add_data, add_simulate, add_version})
+    add(app, run);
+  try {
+    app.parse(count, arguments);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help
+    std::cerr << "fovea: " << error.what() << "\nRun with --help for more information.\n";
+    return 2;
+  }
+  try {
+    return run();
+  } catch (const std::exception& error) {
+    std::cerr << "fovea: " << error.what() << '\n';
+    return 1;
+  }
+}

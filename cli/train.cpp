@@ -1,0 +1,194 @@
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <map>
+
+#include "cli/common.hpp"
+#include "cli/progress.hpp"
+#include "cli/scores.hpp"
+#include "engine/atomic_file.hpp"
+#include "fovea/safetensors.hpp"
+#include "training/trainer.hpp"
+#include "training/yaml.hpp"
+
+namespace fovea::cli {
+namespace {
+
+struct Options {
+  std::vector<std::string> config_and_overrides;
+  std::string from, resume;
+  DeviceChoice device;
+};
+
+std::atomic<bool> stop_requested{false};
+std::atomic<int> stop_signal{0};
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
+
+void on_signal(int signal) {
+  if (stop_requested.exchange(true)) _exit(128 + signal);  // the second one does not wait
+  stop_signal = signal;
+}
+
+void watch_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+std::string file_in(const std::string& folder, const char* name) {
+  return (std::filesystem::path(folder) / name).string();
+}
+
+std::string absolute(const std::string& path) {
+  return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();
+}
+
+/// The log of a run: on stderr and, whole after every line, in log.txt.
+class Log {
+ public:
+  Log(std::string path, bool continued) : path_(std::move(path)) {
+    if (!continued) return;
+    std::ifstream file(path_);
+    text_.assign(std::istreambuf_iterator<char>(file), {});
+  }
+  void add(const std::string& line) {
+    text_ += line + '\n';
+    write_file_atomically(path_, text_);
+  }
+
+ private:
+  std::string path_, text_;
+};
+
+/// Copies what an earlier model has in common: the whole core, and the readouts of sessions that both know.
+void start_from(const Model& model, const std::string& path, Progress& progress) {
+  const LoadedModel earlier = load_model(path, model.placement());
+  std::map<std::string, Tensor> known;
+  for (const NamedTensor& one : earlier.model->tensors()) known.emplace(one.name, one.tensor);
+  std::string fresh;
+  for (const NamedTensor& one : model.tensors()) {
+    const auto found = known.find(one.name);
+    const bool fits = found != known.end() && found->second.shape() == one.tensor.shape();
+    if (fits) {
+      one.tensor.copy_from(found->second);
+    } else if (found != known.end() || one.name.rfind("readout.", 0) != 0) {
+      throw ConfigError("--from",
+                        text(one.name, " of the configuration has shape ", one.tensor.shape(), ", in ", path,
+                             ": ", found == known.end() ? "none" : to_string(found->second.shape())));
+    } else {
+      fresh += (fresh.empty() ? "" : ", ") + one.name;
+    }
+  }
+  progress.line("started from " + path + (fresh.empty() ? "" : "; fresh: " + fresh));
+}
+
+struct PreparedRun {
+  RunConfig config;
+  std::string folder;
+  bool resumed = false;
+};
+
+PreparedRun prepare(const Options& options) {
+  PreparedRun result;
+  if (!options.resume.empty()) {
+    result.folder = options.resume;
+    result.resumed = true;
+    result.config = read_run_config(file_in(result.folder, "config.yaml"), {});
+    return result;
+  }
+  const auto& words = options.config_and_overrides;
+  result.config = read_run_config(words[0], {words.begin() + 1, words.end()});
+  result.config.data.path = absolute(result.config.data.path);
+  result.config.output = absolute(result.config.output);
+  return result;
+}
+
+Status train(PreparedRun run, const Options& options) {
+  const Device device = open_device(run.config, options.device);
+  const Placement placement{device, DType::f32};
+  const DataSet data = load_openretina(run.config.data);
+  std::unique_ptr<Model> model;
+  std::optional<Checkpoint> checkpoint;
+  if (run.resumed) {
+    checkpoint = read_checkpoint(checkpoint_path(run.folder), device);
+    model = make_model(*checkpoint, placement);
+  } else {
+    model = make_model(with_sessions(run.config, data).dump(), placement,
+                       static_cast<std::uint64_t>(run.config.seed));
+    const Shape sample = model->in_shape();
+    if (sample[0] != data.channels || sample[-2] != data.height || sample[-1] != data.width)
+      throw ConfigError("model", text("in_shape must fit the stimulus of ", data.channels, " channels, ",
+                                      data.height, " x ", data.width, " pixels: ", sample));
+  }
+  Progress progress(run.config.training.max_epochs, checkpoint ? checkpoint->state.epoch : 0,
+                    isatty(STDERR_FILENO));
+  if (!options.from.empty()) start_from(*model, options.from, progress);
+  if (!run.resumed) {
+    run.folder = create_run_folder(run.config.output, run.config.experiment);
+    RunConfig resolved = run.config;
+    resolved.model = Json::parse(model->config());
+    resolved.model.erase("sessions");
+    write_file_atomically(file_in(run.folder, "config.yaml"), write_yaml(write_run_config(resolved)));
+  }
+  Log log(file_in(run.folder, "log.txt"), run.resumed);
+  progress.line("run folder " + run.folder);
+  RunOptions run_options;
+  run_options.folder = run.folder;
+  run_options.training = run.config.training;
+  run_options.data = run.config.data;
+  run_options.seed = static_cast<std::uint64_t>(run.config.seed);
+  run_options.version = FOVEA_VERSION;
+  run_options.data_description = write_data_options(run.config.data).dump();
+  TrainingHooks hooks;
+  hooks.on_batch = [&](std::int64_t epoch, std::int64_t batch, std::int64_t batches,
+                       const StepLosses& losses) { progress.batch(epoch, batch, batches, losses); };
+  hooks.on_epoch = [&](const EpochMetrics& metrics, bool best) { progress.epoch(metrics, best); };
+  hooks.log = [&](const std::string& line) { log.add(line); };
+  TrainingResult result;
+  {
+    Trainer trainer(*model, data, run_options, hooks);
+    if (checkpoint) trainer.resume(*checkpoint);
+    watch_signals();
+    result = trainer.run(&stop_requested);
+  }
+  if (result.end == TrainingEnd::interrupted) {
+    progress.line("interrupted; go on with: fovea train --resume " + run.folder);
+    return 128 + stop_signal.load();
+  }
+  const std::string best = file_in(run.folder, "model.safetensors");
+  const LoadedModel loaded = load_model(best, placement);
+  const auto scores = evaluate_tests(*loaded.model, data, data.checked_normalization());
+  write_file_atomically(file_in(run.folder, "test.csv"), test_csv(scores));
+  record_scores(best, scores);
+  print_scores(scores);
+  return 0;
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, cli::Run& run) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("train", "Trains a model and tests its best epoch");
+  command->add_option("CONFIG", options->config_and_overrides,
+                      "run configuration, then section.key=value ..");
+  command->add_option("--from", options->from,
+                      "model file to start from: its core and the readouts of shared sessions");
+  command->add_option("--resume", options->resume, "run folder to go on with");
+  add_device_options(*command, options->device);
+  command->footer(
+      "Example: fovea train configs/salamander_wn.yaml data.path=salamander_wn seed=43 "
+      "training.max_epochs=20");
+  command->callback([=, &run] {
+    const bool resumed = !options->resume.empty();
+    if (resumed && (!options->config_and_overrides.empty() || !options->from.empty()))
+      throw CLI::ValidationError("--resume", "takes no CONFIG and excludes --from");
+    if (!resumed && options->config_and_overrides.empty()) throw CLI::RequiredError("CONFIG");
+    run = [=] { return train(prepare(*options), *options); };
+  });
+}
+
+}  // namespace fovea::cli
