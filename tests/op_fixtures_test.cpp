@@ -1,0 +1,303 @@
+// Ops against PyTorch: values, gradients and updated buffers of every op_*.safetensors whose op exists.
+// The files are in PyTorch's layout (B,C,...); the permutation at the edge is part of the differentiated
+// function.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <map>
+
+#include "check.hpp"
+#include "fixture.hpp"
+#include "fovea/autograd.hpp"
+#include "fovea/ops.hpp"
+
+using namespace fovea;
+using namespace fovea::test;
+using Json = nlohmann::json;
+
+namespace {
+
+using Named = std::map<std::string, Tensor>;
+using Op = std::function<Tensor(const Named& inputs, const Json& attributes)>;
+
+Tensor optional(const Named& inputs, const std::string& name) {
+  const auto found = inputs.find(name);
+  return found == inputs.end() ? Tensor() : found->second;
+}
+
+Tensor run_batch_norm(const Named& in, const Json& a) {
+  BatchNormTensors tensors;
+  tensors.weight = optional(in, "weight");
+  tensors.bias = optional(in, "bias");
+  tensors.running_mean = in.at("mean");
+  tensors.running_var = in.at("var");
+  return to_channels_first(
+      batch_norm(to_channels_last(in.at("x")), tensors, {a["eps"], a["momentum"], a["training"]}));
+}
+
+/// A batch norm that changes nothing, then the ELU.
+Tensor run_elu(const Named& in, const Json&) {
+  const Tensor& x = in.at("x");
+  BatchNormOptions options;
+  BatchNormTensors tensors;
+  tensors.running_mean = Tensor::zeros({1}, x.dtype(), x.device());
+  tensors.running_var = Tensor::full({1}, 1 - options.eps, x.dtype(), x.device());
+  return batch_norm_elu(x.reshape({x.elements(), 1}), tensors, options).reshape(x.shape());
+}
+
+/// A readout of one pixel and one channel with weight one.
+Tensor run_softplus(const Named& in, const Json&) {
+  const Tensor& x = in.at("x");
+  const Tensor one = Tensor::full({1, 1, 1}, 1, x.dtype(), x.device());
+  return mask_readout(x.reshape({x.elements(), 1, 1, 1, 1}), one, one, {}, {}).reshape(x.shape());
+}
+
+/// The readout's constant grid: linspace(-L/m, L/m, L) on both axes, m the longer side.
+Tensor mask_grid(std::int64_t neurons, std::int64_t height, std::int64_t width, const Tensor& like) {
+  const auto at = [longest = std::max(height, width)](std::int64_t i, std::int64_t length) {
+    const double end = static_cast<double>(length) / static_cast<double>(longest);
+    return length == 1 ? -end : -end + 2 * end * static_cast<double>(i) / static_cast<double>(length - 1);
+  };
+  std::vector<double> grid;
+  for (std::int64_t n = 0; n < neurons; ++n)
+    for (std::int64_t h = 0; h < height; ++h)
+      for (std::int64_t w = 0; w < width; ++w) grid.insert(grid.end(), {at(h, height), at(w, width)});
+  return Tensor::from(grid, {neurons, height, width, 2}, like.device()).to(like.dtype());
+}
+
+Tensor run_gaussian_mask(const Named& in, const Json& a) {
+  const Tensor& mean = in.at("mask_mean");
+  return gaussian_mask(mean, in.at("mask_log_var"), mask_grid(mean.shape()[0], a["height"], a["width"], mean),
+                       a["mean_scale"], a["var_scale"]);
+}
+
+Tensor run_loss(const Named& in, const Json& a) {
+  const Tensor &output = in.at("output"), &target = in.at("target");
+  const std::string name = a["class"];
+  if (name == "PoissonNLLLoss")
+    return poisson_nll_loss(output, target, {a["log_input"], a["full"], a["eps"]});
+  if (name == "PoissonLoss3d") return poisson_loss3d(output, target, {a["bias"], a["per_neuron"], a["avg"]});
+  if (name == "PoissonLoss")
+    return poisson_loss(output, target, {a["bias"], a["per_neuron"], a["avg"], a["full_loss"]});
+  if (name == "CorrelationLoss2D")
+    return correlation_loss2d(output, target, {a["eps"], a["per_neuron"], a["avg"]});
+  REQUIRE(name == "CorrelationLoss3d");
+  return correlation_loss3d(output, target, {a["bias"], a["per_neuron"], a["avg"], a["negate"]});
+}
+
+template <Tensor (*pool)(const Tensor&, std::array<std::int64_t, 3>)>
+Tensor run_pool(const Named& in, const Json& a) {
+  return to_channels_first(
+      pool(to_channels_last(in.at("x")), a["kernel"].get<std::array<std::int64_t, 3>>()));
+}
+
+/// By the beginning of the fixture's name.
+const std::map<std::string, Op> ops{
+    {"batch_norm_", run_batch_norm},
+    {"elu", run_elu},
+    {"softplus", run_softplus},
+    {"max_pool_", run_pool<max_pool3d>},
+    {"avg_pool3d_", run_pool<average_pool3d>},
+    {"gaussian_mask_", run_gaussian_mask},
+    {"temporal_kernel_",
+     [](const Named& in, const Json& a) {
+       return temporal_kernel(in.at("sin_weights"), in.at("cos_weights"), in.at("log_speed"), a["length"]);
+     }},
+    {"loss_", run_loss},
+    {"laplace_space", [](const Named& in, const Json&) { return laplace_ratio(in.at("w")); }},
+    {"group_sparsity_openretina", [](const Named& in, const Json&) { return group_sparsity(in.at("w")); }},
+    {"temporal_smoothing",
+     [](const Named& in, const Json&) {
+       return temporal_smoothing(in.at("sin_weights"), in.at("cos_weights"));
+     }},
+};
+
+/// Ops of models that fovea does not have.
+const std::vector<std::string> missing_ops{"adaptive_elu",
+                                           "conv2d_",
+                                           "conv3d_",
+                                           "depthwise_",
+                                           "grid_sample_",
+                                           "group_sparsity_neuralpredictors",
+                                           "laplace_GaussianLaplaceL2",
+                                           "laplace_LaplaceL",
+                                           "laplace_time",
+                                           "parametric_",
+                                           "relu",
+                                           "requ"};
+
+struct Case {
+  std::string name;
+  const Op* op = nullptr;
+  Json attributes;
+  Named inputs, expected;  // f64; the upstream gradient is an input
+  std::vector<std::string> differentiable;
+};
+
+bool begins_with(const std::string& name, const std::string& start) {
+  return name.compare(0, start.size(), start) == 0;
+}
+
+Case load_case(const std::string& name, const Op& op, const Device& device) {
+  const Safetensors file = load_fixture("op_" + name, device);
+  Case one;
+  one.name = name;
+  one.op = &op;
+  one.attributes = Json::parse(file.metadata.at("attributes"));
+  for (const auto& [key, tensor] : file.tensors) {
+    const bool expected = key == "output" || begins_with(key, "grad.") || begins_with(key, "buffer.");
+    if (expected)
+      one.expected[key] = tensor;
+    else
+      one.inputs[begins_with(key, "input.") ? key.substr(6) : key] = tensor;
+    if (begins_with(key, "grad.")) one.differentiable.push_back(key.substr(5));
+  }
+  return one;
+}
+
+/// Every expected tensor of the case as fovea computes it.
+Named evaluate(const Case& one, const Named& inputs, DType dtype, const Device& device) {
+  Named leaves;
+  for (const auto& [name, tensor] : inputs) leaves[name] = tensor.to(dtype).to(device).clone();
+  for (const std::string& name : one.differentiable) leaves.at(name).set_requires_grad();
+  const Tensor output = (*one.op)(leaves, one.attributes);
+  backward(output, leaves.at("upstream").reshape(output.shape()));
+  Named results{{"output", output.detach()}};
+  for (const auto& [key, tensor] : one.expected) {
+    if (begins_with(key, "grad.")) results[key] = leaves.at(key.substr(5)).grad();
+    if (begins_with(key, "buffer.")) results[key] = leaves.at(key.substr(7));
+  }
+  return results;
+}
+
+std::vector<std::string> fixture_names() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(fixture_folder())) {
+    const std::string stem = entry.path().stem().string();
+    if (begins_with(stem, "op_")) names.push_back(stem.substr(3));
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+const Op* find_op(const std::string& name) {
+  const Op* found = nullptr;
+  for (const auto& [start, op] : ops)
+    if (begins_with(name, start)) found = &op;
+  return found;
+}
+
+bool is_missing(const std::string& name) {
+  return std::any_of(missing_ops.begin(), missing_ops.end(),
+                     [&](const auto& start) { return begins_with(name, start); });
+}
+
+std::vector<Case> all_cases(const Device& device) {
+  std::vector<Case> cases;
+  for (const std::string& name : fixture_names())
+    if (const Op* op = find_op(name); op && !is_missing(name)) cases.push_back(load_case(name, *op, device));
+  return cases;
+}
+
+/// The inputs with every value changed by a relative 2^-26 up or down. Equal values change alike, so that
+/// what is constant stays constant.
+Named perturbed(const Named& inputs, std::uint64_t draw) {
+  Named result;
+  for (const auto& [name, tensor] : inputs) {
+    std::vector<double> x = values(tensor);
+    for (double& value : x) {
+      const std::uint64_t hash =
+          (std::hash<double>{}(value) ^ draw * 0x9E3779B97F4A7C15u) * 0xD6E8FEB86659FD93u;
+      value += (hash >> 63 ? 1 : -1) * std::ldexp(value == 0 ? 1.0 : std::abs(value), -26);
+    }
+    result[name] = Tensor::from(x, tensor.shape(), tensor.device());
+  }
+  return result;
+}
+
+/// Bounds of the f32 error of every result: roundings * eps/2 * (|y| + sum_i |d y / d x_i| |x_i|), the error
+/// of an algorithm whose steps are each stable. The sum is estimated in f64 by changing the inputs at random.
+std::map<std::string, std::vector<double>> f32_bounds(const Case& one, const Named& inputs,
+                                                      const Named& truth, const Device& device) {
+  constexpr double roundings = 16;
+  std::map<std::string, std::vector<double>> spreads;
+  for (const auto& [name, tensor] : truth) spreads[name].resize(static_cast<std::size_t>(tensor.elements()));
+  for (std::uint64_t draw = 1; draw <= 16; ++draw) {
+    const Named changed = evaluate(one, perturbed(inputs, draw), DType::f64, device);
+    for (const auto& [name, tensor] : truth) {
+      const std::vector<double> before = values(tensor), after = values(changed.at(name));
+      for (std::size_t i = 0; i < before.size(); ++i)
+        spreads[name][i] = std::max(spreads[name][i], std::ldexp(std::abs(after[i] - before[i]), 26));
+    }
+  }
+  for (const auto& [name, tensor] : truth) {
+    const std::vector<double> y = values(tensor);
+    for (std::size_t i = 0; i < y.size(); ++i)
+      spreads[name][i] = rounding_bound<float>(std::abs(y[i]) + spreads[name][i], roundings);
+  }
+  return spreads;
+}
+
+}  // namespace
+
+TEST_CASE("every op fixture has an op or is known to have none") {
+  std::int64_t covered = 0, skipped = 0;
+  for (const std::string& name : fixture_names()) {
+    CAPTURE(name);
+    const bool missing = is_missing(name);
+    CHECK((missing || find_op(name) != nullptr));
+    ++(missing ? skipped : covered);
+  }
+  CHECK(covered == 39);
+  MESSAGE(covered << " op fixtures compared, " << skipped
+                  << " skipped: no conv, depthwise, grid sample, PReLU, "
+                  << "ReQU and no regularizers of neuralpredictors here");
+}
+
+TEST_CASE("ops agree with PyTorch in f64") {
+  const Device device = cpu_device(1);
+  double worst = 0;
+  std::string where;
+  for (const Case& one : all_cases(device)) {
+    const Named actual = evaluate(one, one.inputs, DType::f64, device);
+    for (const auto& [key, expected] : one.expected) {
+      CAPTURE(one.name);
+      CAPTURE(key);
+      const Comparison comparison = relative_l2(expected, actual.at(key).reshape(expected.shape()), 1e-9);
+      CHECK(comparison);
+      if (comparison.worst <= worst) continue;
+      worst = comparison.worst;
+      where = one.name + ' ' + key;
+    }
+  }
+  MESSAGE("worst relative L2 error " << worst << " in " << where);
+}
+
+TEST_CASE("ops in f32 agree with f64 to rounding on every instruction set") {
+  const Device reference = cpu_device(1, Isa::reference);
+  for (const Isa isa : available_isas()) {
+    const Device device = cpu_device(2, isa);
+    double worst = 0;
+    std::string where;
+    for (const Case& one : all_cases(reference)) {
+      Named inputs;  // that f32 holds exactly
+      for (const auto& [name, tensor] : one.inputs) inputs[name] = tensor.to(DType::f32).to(DType::f64);
+      const Named truth = evaluate(one, inputs, DType::f64, reference);
+      const Named actual = evaluate(one, inputs, DType::f32, device);
+      const auto bounds = f32_bounds(one, inputs, truth, reference);
+      for (const auto& [key, expected] : truth) {
+        CAPTURE(one.name);
+        CAPTURE(key);
+        CAPTURE(to_string(isa));
+        const Comparison comparison = within_each(expected, actual.at(key).to(reference), bounds.at(key));
+        CHECK(comparison);
+        if (comparison.worst <= worst) continue;
+        worst = comparison.worst;
+        where = one.name + ' ' + key;
+      }
+    }
+    MESSAGE(to_string(isa) << ": worst error " << worst << " of its bound in " << where);
+  }
+}
