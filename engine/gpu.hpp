@@ -165,12 +165,10 @@ template <int N>
 inline void cp_async(void* to, const void* from, bool ok = true, simt::Site site = simt::Site::here()) {
   static_assert(N == 4 || N == 8 || N == 16);
   simt::async_copy_issue(to, from, N, ok ? N : 0, site);
-  if (ok) {
-    unsigned char touched[N];
-    std::memcpy(touched, from, N);
-    asm volatile("" : : "r"(touched) : "memory");
+  for (int i = 0; i < N / 4; ++i) {
+    if (ok) (void)static_cast<const volatile simt::Word*>(from)[i];
+    static_cast<simt::Word*>(to)[i] = ~0u;
   }
-  std::memset(to, 0xff, N);
 }
 
 inline void cp_commit() { simt::async_copy_commit(); }
@@ -178,12 +176,10 @@ inline void cp_commit() { simt::async_copy_commit(); }
 template <int Keep>
 inline void cp_wait() {
   simt::AsyncCopy copy;
-  while (simt::async_copy_next(Keep, copy)) {
-    if (copy.from_bytes)
-      std::memcpy(copy.to, copy.from, copy.bytes);
-    else
-      std::memset(copy.to, 0, copy.bytes);
-  }
+  while (simt::async_copy_next(Keep, copy))
+    for (unsigned i = 0; i < copy.bytes / 4; ++i)
+      static_cast<simt::Word*>(copy.to)[i] =
+          copy.from_bytes ? static_cast<const simt::Word*>(copy.from)[i] : 0u;
 }
 
 #endif

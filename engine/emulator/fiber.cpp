@@ -51,7 +51,9 @@ std::size_t guard_bytes() { return static_cast<std::size_t>(sysconf(_SC_PAGESIZE
 }  // namespace
 
 Fiber::~Fiber() {
-  retire();
+#if defined(FOVEA_SIMT_TSAN)
+  if (stack_) __tsan_destroy_fiber(tsan_);
+#endif
   if (stack_) munmap(stack_ - guard_bytes(), guard_bytes() + kStackBytes);
 }
 
@@ -73,15 +75,14 @@ void Fiber::ensure_stack() {
   stack_ = static_cast<char*>(memory) + guard_bytes();
   bottom_ = stack_;
   size_ = kStackBytes;
+#if defined(FOVEA_SIMT_TSAN)
+  tsan_ = __tsan_create_fiber(0);
+#endif
 }
 
 void Fiber::restart(void (*body)(), unsigned color) {
   char* top = stack_ + kStackBytes;
   asan_unpoison(top - kOuterFrames, kOuterFrames);
-#if defined(FOVEA_SIMT_TSAN)
-  retire();
-  tsan_ = __tsan_create_fiber(0);  // inherits what happened before this call
-#endif
 #if defined(FOVEA_SIMT_UCONTEXT)
   (void)color;
   getcontext(&context_);
@@ -97,13 +98,6 @@ void Fiber::restart(void (*body)(), unsigned color) {
   for (int saved = 0; saved < 6; ++saved) *--frame = nullptr;
   pointer_ = frame;
 #endif
-}
-
-void Fiber::retire() {
-#if defined(FOVEA_SIMT_TSAN)
-  if (stack_ && tsan_) __tsan_destroy_fiber(tsan_);
-#endif
-  tsan_ = nullptr;
 }
 
 void Fiber::entered(Fiber& fiber) {

@@ -25,9 +25,6 @@ class Fiber {
   /// The next switch to this fiber calls body, which must begin with entered() and end with finish().
   /// `color` spreads the tops of the stacks over the cache sets.
   void restart(void (*body)(), unsigned color);
-  /// Forgets what ThreadSanitizer knows of a fiber that has finished.
-  void retire();
-
   static void entered(Fiber& fiber);
   static void switch_to(Fiber& from, Fiber& to) { jump(from, to, false); }
   [[noreturn]] static void finish(Fiber& from, Fiber& to);
@@ -37,12 +34,12 @@ class Fiber {
 
   char* stack_ = nullptr;  // lowest usable byte; null for an OS thread's stack
   void* pointer_ = nullptr;
-  void* tsan_ = nullptr;
+  [[maybe_unused]] void* tsan_ = nullptr;
   // AddressSanitizer: the frames it keeps elsewhere, the stack's bounds, and where the switch came from.
-  void* fake_stack_ = nullptr;
+  [[maybe_unused]] void* fake_stack_ = nullptr;
   const void* bottom_ = nullptr;
   std::size_t size_ = 0;
-  Fiber* came_from_ = nullptr;
+  [[maybe_unused]] Fiber* came_from_ = nullptr;
 #if defined(FOVEA_SIMT_UCONTEXT)
   ucontext_t context_;
 #endif

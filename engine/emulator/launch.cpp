@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/emulator/sanitizers.hpp"
 #include "engine/emulator/worker.hpp"
 
 namespace fovea::simt {
@@ -53,31 +54,33 @@ WorkerPool& worker_pool() {
   return pool;
 }
 
-/// The blocks of a launch in the order in which workers take them: a permutation when there is a seed.
+/// The blocks of a launch in the order in which they are begun: a permutation when there is a seed.
 class Blocks {
  public:
-  explicit Blocks(const Launch& launch)
-      : count_(std::uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z) {
-    if (!launch.options.seed) return;
+  Blocks(const Launch& launch, unsigned workers)
+      : workers_(workers), count_(std::uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z) {
+    if (!launch.options.seed || count_ >> 32) return;  // larger grids would overflow the permutation
     OrderRandom random{launch.options.seed};
     offset_ = random.next() % count_;
     do {
-      stride_ = 1 + random.next() % std::min<std::uint64_t>(count_, 1u << 31);
+      stride_ = 1 + random.next() % count_;
     } while (std::gcd(stride_, count_) != 1);
   }
-  std::uint64_t count() const { return count_; }
-  // Relaxed: taking a block must not order the blocks for ThreadSanitizer.
-  bool take(std::uint64_t& block) {
-    const std::uint64_t turn = next_.fetch_add(1, std::memory_order_relaxed);
-    if (turn >= count_) return false;
-    block = static_cast<std::uint64_t>((static_cast<unsigned __int128>(turn) * stride_ + offset_) % count_);
+
+  /// The next block of a worker that has begun `begun` blocks; false when there is none. Neighbours go to
+  /// different workers, always the same ones: for ThreadSanitizer blocks are unordered if their workers
+  /// differ.
+  bool next(unsigned worker, std::uint64_t begun, std::uint64_t& block) const {
+    const std::uint64_t turn = begun * workers_ + worker;
+    if (turn >= count_ || stopped_.load(std::memory_order_relaxed)) return false;
+    block = (turn * stride_ + offset_) % count_;
     return true;
   }
-  void stop() { next_.store(count_, std::memory_order_relaxed); }
+  void stop() { stopped_.store(true, std::memory_order_relaxed); }
 
  private:
-  std::uint64_t count_, stride_ = 1, offset_ = 0;
-  std::atomic<std::uint64_t> next_{0};
+  std::uint64_t workers_, count_, stride_ = 1, offset_ = 0;
+  std::atomic<bool> stopped_{false};
 };
 
 /// The error of the lowest block that failed.
@@ -94,41 +97,51 @@ struct FirstError {
   }
 };
 
-void run_blocks(const Launch& launch, Blocks& blocks, FirstError& first) {
+void run_blocks(const Launch& launch, Worker& worker, unsigned index, Blocks& blocks, FirstError& first) {
   std::uint64_t block = 0;
   try {
-    std::unique_ptr<Worker> worker = worker_pool().borrow();
-    worker->begin_launch();
-    while (blocks.take(block)) {
-      worker->run_block(launch, block);
-      if (std::exception_ptr error = worker->take_error()) {
+    worker.begin_launch();
+    for (std::uint64_t begun = 0; blocks.next(index, begun, block); ++begun) {
+      worker.run_block(launch, block);
+      if (std::exception_ptr error = worker.take_error()) {
         blocks.stop();
         first.offer(error, block);
       }
     }
-    worker->end_launch();
-    worker_pool().give_back(std::move(worker));
   } catch (...) {  // no memory for stacks
     blocks.stop();
     first.offer(std::current_exception(), block);
   }
+  worker.end_launch();
+}
+
+// Two at least under ThreadSanitizer, which finds races between blocks only across workers.
+unsigned worker_count(const Launch& launch) {
+  const std::uint64_t blocks = std::uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
+  const std::uint64_t wanted = std::clamp<std::uint64_t>(launch.options.workers, kTsan ? 2 : 1, 16);
+  return static_cast<unsigned>(std::min(wanted, blocks));
 }
 
 }  // namespace
 
 void run(const Launch& launch) {
   check(launch);
-  Blocks blocks(launch);
+  const unsigned count = worker_count(launch);
+  std::vector<std::unique_ptr<Worker>> workers(count);
+  for (std::unique_ptr<Worker>& worker : workers) worker = worker_pool().borrow();
+  Blocks blocks(launch, count);
   FirstError first;
-  const std::uint64_t wanted = std::clamp<std::uint64_t>(launch.options.workers, 1, 16);
   std::vector<std::thread> others;
-  try {
-    for (std::uint64_t i = 1; i < std::min(wanted, blocks.count()); ++i)
-      others.emplace_back([&] { run_blocks(launch, blocks, first); });
-  } catch (const std::system_error&) {  // no more threads: those there are do the work
+  for (unsigned index = 1; index < count; ++index) {
+    try {
+      others.emplace_back([&, index] { run_blocks(launch, *workers[index], index, blocks, first); });
+    } catch (const std::system_error&) {  // no more OS threads: this one does that worker's blocks too
+      run_blocks(launch, *workers[index], index, blocks, first);
+    }
   }
-  run_blocks(launch, blocks, first);
+  run_blocks(launch, *workers[0], 0, blocks, first);
   for (std::thread& other : others) other.join();
+  for (std::unique_ptr<Worker>& worker : workers) worker_pool().give_back(std::move(worker));
   if (first.error) std::rethrow_exception(first.error);
 }
 

@@ -29,10 +29,6 @@ SharedArena::~SharedArena() {
 }
 
 void SharedArena::begin_block(std::size_t dynamic_bytes) {
-  if (kTsan && memory_) {
-    munmap(memory_, kBytes + kTagBytes);
-    memory_ = nullptr;
-  }
   if (!memory_) {
     void* memory = mmap(nullptr, kBytes + kTagBytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -23,7 +23,7 @@ class SharedArena {
   void* dynamic() const { return dynamic_; }
   /// Null: the block's variables exceed the limits.
   void* variable(const void* key, std::size_t bytes);
-  /// Eight bytes that exist for this block only: what ThreadSanitizer knows a meeting point by.
+  /// Eight bytes: what ThreadSanitizer knows a meeting point by.
   void* tag(unsigned index) { return tags_ + 8 * index; }
 
   // The block barrier and every meeting of every warp, two each.

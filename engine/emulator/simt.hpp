@@ -76,6 +76,10 @@ inline void __syncwarp(unsigned mask = ~0u, FoveaSite site = FoveaSite::here()) 
 
 namespace fovea::simt {
 
+// What copies move. Not memcpy and memset: compilers expand small ones where ThreadSanitizer does not see
+// them.
+using Word __attribute__((may_alias)) = std::uint32_t;
+
 template <class T>
 T shuffle(WarpOp op, unsigned mask, T value, int argument, int width, Site site) {
   static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "a 32-bit or 64-bit number");

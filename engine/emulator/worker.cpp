@@ -24,13 +24,11 @@ void Worker::begin_launch() {
 }
 
 void Worker::end_launch() {
-  tsan_acquire(done_tag_);  // whoever waits for the launch sees what the kernels wrote
   current_worker = nullptr;
   running_thread = nullptr;
 }
 
 std::exception_ptr Worker::take_error() {
-  if (cancelled_) tsan_acquire(done_tag_);
   std::exception_ptr error = error_;
   error_ = nullptr;
   return error;
@@ -66,8 +64,9 @@ void Worker::run_block(const Launch& launch, std::uint64_t block) {
   shuffle_order();
   for (unsigned i = 0; i < size_; ++i) wake(order_[i]);
 
+  tsan_release(start_tag_);
   Fiber::switch_to(host_, next_fiber());
-  for (unsigned i = 0; i < size_; ++i) threads_[i].fiber.retire();
+  tsan_acquire(done_tag_);
 }
 
 void Worker::thread_main() {
@@ -79,6 +78,7 @@ void Worker::thread_main() {
 }
 
 void Worker::run_thread(CudaThread& thread) {
+  tsan_acquire(start_tag_);
   try {
     if (!cancelled_) {
       launch_->entry(launch_->arguments);

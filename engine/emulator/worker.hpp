@@ -26,7 +26,7 @@ struct LaneData {
 };
 
 /// Copies that were issued and not carried out yet. Its memory comes from mmap and is moved by hand, for the
-/// reason given in sanitizers.hpp: threads of several blocks use it one after the other.
+/// reason given in sanitizers.hpp.
 class CopyQueue {
  public:
   CopyQueue() = default;
@@ -131,7 +131,10 @@ class Worker {
   OrderRandom random_;
   bool cancelled_ = false;
   std::exception_ptr error_;
-  char done_tag_[8];
+  // ThreadSanitizer: the block's threads come after what the worker did before it, and before what it does
+  // next.
+  alignas(8) char start_tag_[8];
+  alignas(8) char done_tag_[8];
 };
 
 /// The worker of this OS thread while it runs a launch.
