@@ -77,7 +77,8 @@ void grad_parameters(T* dmean, T* dlog_var, const T* dmask, const T* mask_mean, 
     }
     dmean[2 * n] = drow * static_cast<T>(s.mean_scale);
     dmean[2 * n + 1] = dcolumn * static_cast<T>(s.mean_scale);
-    dlog_var[n] = g.clamped ? T(0) : dvariance * g.exponential * static_cast<T>(s.var_scale);
+    const bool constant = g.clamped || std::isnan(g.sum);
+    dlog_var[n] = constant ? T(0) : dvariance * g.exponential * static_cast<T>(s.var_scale);
   }
 }
 
