@@ -34,9 +34,12 @@ struct ReceptiveFieldComparison {
 /// disagree; Error when a recovered value is not finite.
 ReceptiveFieldComparison compare_receptive_fields(const Tensor& recovered, const RetinaGroundTruth& truth);
 
-/// Writes one SVG with a panel per cell: spatial maps, true and recovered, at the frame of the true peak, and
-/// the time course at the pixel of the true peak. The same input gives the same bytes; the file appears whole
-/// or not at all.
+/// The recovered fields in the frames of the true ones, [N, L, H, W] in f64; errors as above.
+Tensor align_receptive_fields(const Tensor& recovered, const RetinaGroundTruth& truth);
+
+/// Writes one SVG with a panel per cell, a row per cell type: spatial maps, true and recovered, around the
+/// true peak at its frame, and the time course of both at its pixel, fields scaled to unit norm. The same
+/// input gives the same bytes; the file appears whole or not at all. Errors as above.
 void write_receptive_field_picture(const std::string& path, const Tensor& recovered,
                                    const RetinaGroundTruth& truth);
 
