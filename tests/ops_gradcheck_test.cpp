@@ -93,8 +93,9 @@ Tensor through_node(const Tensor& x) { return x.reshape({x.elements()}).reshape(
 TEST_CASE("temporal kernel: gradients") {
   for (const auto& [length, speed] : {std::pair{7, 0.0}, {3, 0.4}, {21, -0.3}, {1, 0.2}}) {
     const Tensor log_speed = of({speed}, {1});
-    check_gradients([&](const Inputs& in) { return temporal_kernel(in[0], in[1], log_speed, length); },
-                    {leaf({3, 2, 4}, 1), leaf({3, 2, 4}, 2)});
+    check_gradients(
+        [&, taps = length](const Inputs& in) { return temporal_kernel(in[0], in[1], log_speed, taps); },
+        {leaf({3, 2, 4}, 1), leaf({3, 2, 4}, 2)});
   }
 }
 
