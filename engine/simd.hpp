@@ -12,8 +12,13 @@
 // g++ 12 warns of the deliberately undefined operands inside its own intrinsics.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 #pragma GCC diagnostic pop
+#elif defined(__SSE__)
+#include <xmmintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
@@ -23,6 +28,12 @@
 #endif
 
 #define FOVEA_INLINE inline __attribute__((always_inline))
+/// Before a loop over registers: without complete unrolling the array would live in memory.
+#if defined(__clang__)
+#define FOVEA_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define FOVEA_UNROLL _Pragma("GCC unroll 32")
+#endif
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 
@@ -83,7 +94,7 @@ constexpr int accumulators16 = 6;
 #if defined(__aarch64__)
 constexpr int accumulators16 = 6;
 #else
-constexpr int accumulators16 = 3;
+constexpr int accumulators16 = 2;
 #endif
 
 #endif
@@ -256,6 +267,96 @@ FOVEA_INLINE float sum(F16 a) {
 }
 
 #endif
+
+/// Lane i is p[i % group], for groups of 1, 2, 4, 8 or 16 floats.
+template <int group>
+FOVEA_INLINE F16 repeat(const float* p) {
+  static_assert(group == 1 || group == 2 || group == 4 || group == 8 || group == 16);
+  if constexpr (group == 16) return F16::load(p);
+#if defined(__AVX2__)
+  if constexpr (group == 1) return F16::broadcast(*p);
+  double two = 0;
+  if constexpr (group == 2) __builtin_memcpy(&two, p, sizeof two);
+#if defined(__AVX512F__)
+  if constexpr (group == 2) return {_mm512_castpd_ps(_mm512_set1_pd(two))};
+  if constexpr (group == 4) return {_mm512_broadcast_f32x4(_mm_loadu_ps(p))};
+  if constexpr (group == 8) return {_mm512_broadcast_f32x8(_mm256_loadu_ps(p))};
+#else
+  F8 half = F8::zero();
+  if constexpr (group == 2) half = {_mm256_castpd_ps(_mm256_set1_pd(two))};
+  if constexpr (group == 4) half = {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p))};
+  if constexpr (group == 8) half = F8::load(p);
+  return {half, half};
+#endif
+#else
+  if constexpr (group == 1) return F16::broadcast(*p);
+  F8 half = F8::zero();
+  if constexpr (group == 2) half = {{V4{p[0], p[1], p[0], p[1]}, V4{p[0], p[1], p[0], p[1]}}};
+  if constexpr (group == 4) half = {{V4{p[0], p[1], p[2], p[3]}, V4{p[0], p[1], p[2], p[3]}}};
+  if constexpr (group == 8) half = F8::load(p);
+  return {half, half};
+#endif
+}
+
+/// a0 b0 a1 b1 ... a7 b7, and back.
+FOVEA_INLINE F16 interleave(F8 a, F8 b) {
+#if defined(__AVX2__)
+  const __m256 low = _mm256_unpacklo_ps(a.v, b.v), high = _mm256_unpackhi_ps(a.v, b.v);
+  const __m256 first = _mm256_permute2f128_ps(low, high, 0x20);
+  const __m256 second = _mm256_permute2f128_ps(low, high, 0x31);
+#if defined(__AVX512F__)
+  return {_mm512_insertf32x8(_mm512_castps256_ps512(first), second, 1)};
+#else
+  return {{first}, {second}};
+#endif
+#else
+  float lanes[16];
+  for (int i = 0; i < 8; ++i) {
+    lanes[2 * i] = a.v[i / 4][i % 4];
+    lanes[2 * i + 1] = b.v[i / 4][i % 4];
+  }
+  return F16::load(lanes);
+#endif
+}
+FOVEA_INLINE void deinterleave(F16 ab, F8& a, F8& b) {
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+  const __m256 low = _mm512_castps512_ps256(ab.v), high = _mm512_extractf32x8_ps(ab.v, 1);
+#else
+  const __m256 low = ab.low.v, high = ab.high.v;
+#endif
+  // Of each 128-bit half the even (odd) elements, then the quarters in order.
+  const __m256d even = _mm256_castps_pd(_mm256_shuffle_ps(low, high, 0x88));
+  const __m256d odd = _mm256_castps_pd(_mm256_shuffle_ps(low, high, 0xdd));
+  a = {_mm256_castpd_ps(_mm256_permute4x64_pd(even, 0xd8))};
+  b = {_mm256_castpd_ps(_mm256_permute4x64_pd(odd, 0xd8))};
+#else
+  float lanes[16], even[8], odd[8];
+  store(lanes, ab);
+  for (int i = 0; i < 8; ++i) {
+    even[i] = lanes[2 * i];
+    odd[i] = lanes[2 * i + 1];
+  }
+  a = F8::load(even);
+  b = F8::load(odd);
+#endif
+}
+
+/// Four rows of four floats become four columns: to[i][j] = from[j][i].
+FOVEA_INLINE void transpose4(float* const to[4], const float* const from[4]) {
+#if defined(__SSE__)
+  __m128 a = _mm_loadu_ps(from[0]), b = _mm_loadu_ps(from[1]);
+  __m128 c = _mm_loadu_ps(from[2]), d = _mm_loadu_ps(from[3]);
+  _MM_TRANSPOSE4_PS(a, b, c, d);
+  _mm_storeu_ps(to[0], a);
+  _mm_storeu_ps(to[1], b);
+  _mm_storeu_ps(to[2], c);
+  _mm_storeu_ps(to[3], d);
+#else
+  for (int i = 0; i < 4; ++i)
+    for (int j = 0; j < 4; ++j) to[i][j] = from[j][i];
+#endif
+}
 
 /// The nearest whole number, ties to even, of |x| < 2^22.
 FOVEA_INLINE F16 round_nearest(F16 x) {

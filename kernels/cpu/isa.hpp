@@ -5,7 +5,9 @@
 #include "kernels/tables.hpp"
 
 // X(name in KernelTables, type of the op's table)
-#define FOVEA_CPU_OPS(X)
+#define FOVEA_CPU_OPS(X)          \
+  X(batch_norm, BatchNormKernels) \
+  X(matmul, MatmulKernels)
 
 namespace fovea {
 

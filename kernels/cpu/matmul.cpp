@@ -192,7 +192,9 @@ void multiply_pass(const Pass& pass, std::int64_t m, float* packed_a, const Queu
 
 void multiply(float* c, const Operand& a, const Operand& b, const MatmulShape& s, Write mode,
               const Queue& queue) {
-  if (s.m == 0 || s.n == 0) return;
+  if (s.k == 0 && mode == Write::overwrite)
+    for (std::int64_t i = 0; i < s.m * s.n; ++i) c[i] = 0;
+  if (s.m == 0 || s.n == 0 || s.k == 0) return;
   const std::int64_t pass_columns = least(most_pass_columns, rounded_up(s.n, tile_columns));
   const std::int64_t pass_ks = least(rounded_up(pass_floats / pass_columns, k_chunk), s.k);
   const Scratch packed_a(queue, worker_count(queue) * packed_a_floats);

@@ -1,0 +1,176 @@
+// Elementary functions on F16: polynomials of exactly rounded operations, so AVX2 and AVX-512 give the same
+// bits. Errors in units of the last place (tests/cpu_ops_test.cpp looks): exp, expm1, log 2; log1p, sigmoid,
+// softplus 3. NaN goes through. Coefficients of exp and log: Cephes (Moshier 1992).
+#pragma once
+#include "engine/simd.hpp"
+#include "kernels/activation.hpp"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+
+FOVEA_INLINE F16 negated(F16 x) { return sub(F16::zero(), x); }
+FOVEA_INLINE F16 absolute_of(F16 x) { return max(negated(x), x); }
+
+/// x = whole ln 2 + r with |r| <= ln 2 / 2; fraction = exp(r) - 1.
+struct ReducedExp {
+  F16 whole, fraction;
+};
+
+/// |x| < 2^20.
+FOVEA_INLINE ReducedExp reduced_exp(F16 x) {
+  const F16 whole = round_nearest(mul(x, F16::broadcast(1.44269504f)));
+  F16 r = madd(whole, F16::broadcast(-0.693359375f), x);
+  r = madd(whole, F16::broadcast(2.12194440e-4f), r);
+  F16 p = madd(F16::broadcast(1.9875691500e-4f), r, F16::broadcast(1.3981999507e-3f));
+  p = madd(p, r, F16::broadcast(8.3334519073e-3f));
+  p = madd(p, r, F16::broadcast(4.1665795894e-2f));
+  p = madd(p, r, F16::broadcast(1.6666665459e-1f));
+  p = madd(p, r, F16::broadcast(5.0000001201e-1f));
+  return {whole, madd(mul(r, r), p, r)};
+}
+
+/// exp(x) of x <= 0; below -87 exp(-87), which is 1.6e-38.
+FOVEA_INLINE F16 exp_of_negative(F16 x) {
+  const ReducedExp e = reduced_exp(max(F16::broadcast(-87.0f), x));
+  const F16 power = power_of_two(e.whole);
+  return madd(power, e.fraction, power);
+}
+
+/// exp(x) - 1 of x <= 0.
+FOVEA_INLINE F16 expm1_of_negative(F16 x) {
+  const ReducedExp e = reduced_exp(max(F16::broadcast(-87.0f), x));
+  const F16 power = power_of_two(e.whole);
+  return madd(power, e.fraction, sub(power, F16::broadcast(1.0f)));
+}
+
+/// exp(x) of all x; overflows to infinity, underflows through the subnormal numbers to zero.
+FOVEA_INLINE F16 exp(F16 x) {
+  const ReducedExp e = reduced_exp(min(F16::broadcast(89.0f), max(F16::broadcast(-104.0f), x)));
+  const F16 half = round_nearest(mul(e.whole, F16::broadcast(0.5f)));
+  const F16 power = power_of_two(half);
+  return mul(madd(power, e.fraction, power), power_of_two(sub(e.whole, half)));
+}
+
+/// log(x); -infinity at 0, NaN below.
+FOVEA_INLINE F16 log(F16 x) {
+  const F16 zero = F16::zero(), one = F16::broadcast(1.0f);
+  // Subnormal and huge numbers are brought where exponent_of and power_of_two hold.
+  const M16 small = less(x, F16::broadcast(0x1p-100f)), huge = less(F16::broadcast(0x1p100f), x);
+  const F16 scale = select(small, F16::broadcast(0x1p64f), select(huge, F16::broadcast(0x1p-64f), one));
+  const F16 scaled = mul(x, scale);
+  F16 e = exponent_of(scaled);
+  F16 m = mul(scaled, power_of_two(negated(e)));
+  const M16 upper = less(F16::broadcast(1.41421356f), m);
+  m = select(upper, mul(m, F16::broadcast(0.5f)), m);
+  e = select(upper, add(e, one), e);
+  e = add(e, select(small, F16::broadcast(-64.0f), select(huge, F16::broadcast(64.0f), zero)));
+  const F16 f = sub(m, one), square = mul(f, f);
+  F16 p = madd(F16::broadcast(7.0376836292e-2f), f, F16::broadcast(-1.1514610310e-1f));
+  p = madd(p, f, F16::broadcast(1.1676998740e-1f));
+  p = madd(p, f, F16::broadcast(-1.2420140846e-1f));
+  p = madd(p, f, F16::broadcast(1.4249322787e-1f));
+  p = madd(p, f, F16::broadcast(-1.6668057665e-1f));
+  p = madd(p, f, F16::broadcast(2.0000714765e-1f));
+  p = madd(p, f, F16::broadcast(-2.4999993993e-1f));
+  p = madd(p, f, F16::broadcast(3.3333331174e-1f));
+  p = mul(mul(p, f), square);
+  p = madd(e, F16::broadcast(-2.12194440e-4f), p);
+  p = madd(square, F16::broadcast(-0.5f), p);
+  const F16 result = madd(e, F16::broadcast(0.693359375f), add(f, p));
+  const F16 infinity = F16::broadcast(__builtin_inff());
+  const F16 edge = select(equal(x, zero), negated(infinity), select(equal(x, infinity), x, result));
+  return select(less(x, zero), F16::broadcast(__builtin_nanf("")), select(equal(x, x), edge, x));
+}
+
+/// log(1 + x) of x in [0, 1]: twice the atanh series of x / (2 + x).
+FOVEA_INLINE F16 log1p_of_fraction(F16 x) {
+  const F16 s = div(x, add(x, F16::broadcast(2.0f))), z = mul(s, s);
+  F16 p = madd(z, F16::broadcast(2.0f / 13), F16::broadcast(2.0f / 11));
+  p = madd(z, p, F16::broadcast(2.0f / 9));
+  p = madd(z, p, F16::broadcast(2.0f / 7));
+  p = madd(z, p, F16::broadcast(2.0f / 5));
+  p = madd(z, p, F16::broadcast(2.0f / 3));
+  return madd(mul(s, z), p, add(s, s));
+}
+
+/// log(1 + exp(x)).
+FOVEA_INLINE F16 softplus(F16 x) {
+  return add(max(F16::zero(), x), log1p_of_fraction(exp_of_negative(negated(absolute_of(x)))));
+}
+
+/// 1 / (1 + exp(-x)).
+FOVEA_INLINE F16 sigmoid(F16 x) {
+  const F16 one = F16::broadcast(1.0f), e = exp_of_negative(negated(absolute_of(x)));
+  return div(select(less(x, F16::zero()), e, one), add(one, e));
+}
+
+/// An activation with its shifts ready for use; one type per kind, so that the choice stays out of the loops.
+template <ActivationKind kind>
+struct Activated {
+  F16 x_shift, y_shift;
+
+  FOVEA_INLINE F16 value(F16 x) const {
+    const F16 zero = F16::zero();
+    if constexpr (kind == ActivationKind::relu) return max(zero, x);
+    if constexpr (kind == ActivationKind::requ) return mul(max(zero, x), max(zero, x));
+    if constexpr (kind == ActivationKind::softplus) return softplus(x);
+    if constexpr (kind == ActivationKind::elu) {
+      const F16 shifted = sub(x, x_shift);
+      return add(select(less(zero, shifted), shifted, expm1_of_negative(min(zero, shifted))), y_shift);
+    }
+    return x;
+  }
+
+  /// d value / d x; NaN is left to the value.
+  FOVEA_INLINE F16 slope(F16 x) const {
+    const F16 zero = F16::zero(), one = F16::broadcast(1.0f);
+    if constexpr (kind == ActivationKind::relu) return select(less(zero, x), one, zero);
+    if constexpr (kind == ActivationKind::requ) return select(less(zero, x), add(x, x), zero);
+    if constexpr (kind == ActivationKind::softplus) return sigmoid(x);
+    if constexpr (kind == ActivationKind::elu) return exp_of_negative(min(zero, sub(x, x_shift)));
+    return one;
+  }
+};
+
+template <ActivationKind kind>
+FOVEA_INLINE Activated<kind> activated(const Activation& activation) {
+  return {F16::broadcast(static_cast<float>(activation.x_shift)),
+          F16::broadcast(static_cast<float>(activation.y_shift))};
+}
+
+/// body(Activated<kind>) for the kind at hand.
+template <class Body>
+FOVEA_INLINE void with_activation(const Activation& activation, const Body& body) {
+  switch (activation.kind) {
+    case ActivationKind::identity:
+      return body(activated<ActivationKind::identity>(activation));
+    case ActivationKind::relu:
+      return body(activated<ActivationKind::relu>(activation));
+    case ActivationKind::elu:
+      return body(activated<ActivationKind::elu>(activation));
+    case ActivationKind::softplus:
+      return body(activated<ActivationKind::softplus>(activation));
+    case ActivationKind::requ:
+      return body(activated<ActivationKind::requ>(activation));
+  }
+}
+
+/// The whole of a vector or its first `lanes`: one body serves the inside and the tail of an array.
+struct Whole {
+  FOVEA_INLINE F16 load(const float* p) const { return F16::load(p); }
+  FOVEA_INLINE void save(float* p, F16 x) const { store(p, x); }
+};
+struct First {
+  int lanes;
+  FOVEA_INLINE F16 load(const float* p) const { return F16::load_first(p, lanes); }
+  FOVEA_INLINE void save(float* p, F16 x) const { store_first(p, x, lanes); }
+};
+
+/// body(offset, Whole or First) over [begin, end) in vectors.
+template <class Body>
+FOVEA_INLINE void for_each_vector(std::int64_t begin, std::int64_t end, const Body& body) {
+  std::int64_t i = begin;
+  for (; i + 16 <= end; i += 16) body(i, Whole{});
+  if (i < end) body(i, First{static_cast<int>(end - i)});
+}
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE
