@@ -35,10 +35,11 @@ const std::vector<std::pair<std::string, Checker>> checkers{
 
 TEST_CASE("every comparison fails when it should, and says so") {
   const std::vector<double> good{1, -2, 3, 0.5};
-  for (const auto& [name, check] : checkers) {
-    CAPTURE(name);
+  for (const auto& checker : checkers) {
+    const Checker& check = checker.second;
+    CAPTURE(checker.first);
     CHECK(check(vector(good), vector(good)));
-    const auto refuses = [&check = check](const Tensor& a, const Tensor& b) {
+    const auto refuses = [&check](const Tensor& a, const Tensor& b) {
       const Comparison result = check(a, b);
       return !result && !result.message.empty();
     };

@@ -56,7 +56,8 @@ std::string message_of(Function function) {
 }  // namespace
 
 TEST_CASE("gradients of the Poisson losses") {
-  for (const auto& [out, seen] : shapes) {
+  for (const auto& pair : shapes) {
+    const Shape &out = pair.first, &seen = pair.second;
     CAPTURE(out);
     const Tensor rates = leaf(out, 1, 0.2, 3), logs = leaf(out, 2);
     const Tensor target = constant(seen, 3, 0, 4);  // some below one, where Stirling's term is left out

@@ -264,7 +264,8 @@ TEST_CASE("ops agree with PyTorch in f64") {
     const Named actual = evaluate(one, one.inputs, DType::f64, device);
     for (const auto& [key, expected] : one.expected) {
       CAPTURE(one.name);
-      CAPTURE(key);
+      const std::string label = key;
+      CAPTURE(label);
       const Comparison comparison = relative_l2(expected, actual.at(key).reshape(expected.shape()), 1e-9);
       CHECK(comparison);
       if (comparison.worst <= worst) continue;
@@ -289,7 +290,8 @@ TEST_CASE("ops in f32 agree with f64 to rounding on every instruction set") {
       const auto bounds = f32_bounds(one, inputs, truth, reference);
       for (const auto& [key, expected] : truth) {
         CAPTURE(one.name);
-        CAPTURE(key);
+        const std::string label = key;
+        CAPTURE(label);
         CAPTURE(to_string(isa));
         const Comparison comparison = within_each(expected, actual.at(key).to(reference), bounds.at(key));
         CHECK(comparison);
