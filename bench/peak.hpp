@@ -1,0 +1,18 @@
+// What this machine can do: multiply-adds and memory traffic, measured.
+#pragma once
+#include <cstdint>
+
+#include "kernels/cpu/compiled_isas.hpp"
+
+namespace fovea {
+
+extern volatile float peak_sink;  // keeps results alive
+
+#define X(isa)                                                        \
+  namespace isa {                                                     \
+  double run_madds(std::int64_t rounds); /* returns the operations */ \
+  }
+FOVEA_COMPILED_ISAS(X)
+#undef X
+
+}  // namespace fovea

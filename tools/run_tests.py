@@ -1,0 +1,198 @@
+"""Runs the parts of the test suite; see tools/test. Build folders are build-test/<part>."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+FOLDER = "build-test"
+THREADED = ["engine", "autograd", "ops_gradcheck", "random", "cpu_kernels", "cpu_ops", "emulator", "cuda_kernels"]
+QUICK = ["engine", "check", "autograd", "random", "ops_gradcheck", "losses_gradcheck", "op_fixtures", "safetensors"]
+
+
+class Totals:
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+
+    def add(self, passed=0, failed=0, skipped=0):
+        self.passed, self.failed, self.skipped = self.passed + passed, self.failed + failed, self.skipped + skipped
+
+    def __str__(self):
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+TOTALS = Totals()
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def call(command, **options):
+    say("+ " + " ".join(command))
+    return subprocess.run(command, **options).returncode == 0
+
+
+def configure_and_build(part, options, environment=None, targets=()):
+    """Whether the build folder of a part is configured and built."""
+    folder = os.path.join(FOLDER, part)
+    env = {**os.environ, **(environment or {})}
+    if not os.path.exists(os.path.join(folder, "build.ninja")):
+        if not call(["meson", "setup", folder, *options], env=env, stdout=subprocess.DEVNULL):
+            return False
+    return call(["meson", "compile", "-C", folder, *targets], env=env, stdout=subprocess.DEVNULL)
+
+
+def count_log(folder):
+    """Adds the doctest cases of every test program; a program that says nothing counts as one case."""
+    with open(os.path.join(folder, "meson-logs", "testlog.json")) as file:
+        results = [json.loads(line) for line in file]
+    for result in results:
+        output = result.get("stdout", "") + result.get("stderr", "")
+        case = re.search(r"test cases:\s*(\d+) \|\s*(\d+) passed \|\s*(\d+) failed(?: \|\s*(\d+) skipped)?", output)
+        good = result["result"] == "OK"
+        skips = sum(int(n) for n in re.findall(r"skipped: (\d+)", output))
+        if result["result"] == "SKIP":
+            TOTALS.add(skipped=1)
+        elif case:
+            passed, failed = int(case.group(2)), int(case.group(3))
+            TOTALS.add(passed, failed if failed or good else 1, skips)
+        else:
+            TOTALS.add(passed=int(good), failed=int(not good), skipped=skips)
+        if not good and result["result"] != "SKIP":
+            command = " ".join(result["command"])
+            say(f"FAILED {result['name']}: run it again with\n  {command}")
+    if not results:
+        TOTALS.add(failed=1)
+
+
+def suite(part, options, only=None, environment=None):
+    """Builds a configuration and runs its tests."""
+    started = time.time()
+    folder = os.path.join(FOLDER, part)
+    if not configure_and_build(part, options, environment):
+        say(f"FAILED {part}: the build")
+        TOTALS.add(failed=1)
+        return
+    listed = subprocess.run(["meson", "test", "-C", folder, "--list"], capture_output=True, text=True).stdout
+    names = [line.split(" / ")[-1].strip() for line in listed.splitlines() if line.strip()]
+    chosen = [name for name in names if only is None or name in only]
+    chosen = [name for name in chosen if re.fullmatch(r"[\w-]+", name)]
+    built = time.time()
+    call(["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", *chosen])
+    count_log(folder)
+    say(f"{part}: built in {built - started:.0f} s, ran in {time.time() - built:.0f} s; so far {TOTALS}")
+
+
+def tracked(*patterns):
+    return subprocess.run(["git", "ls-files", "-co", "--exclude-standard", *patterns], capture_output=True,
+                          text=True).stdout.split()
+
+
+def check(name, good):
+    TOTALS.add(passed=int(good), failed=int(not good))
+    say(f"{name}: {'ok' if good else 'FAILED'}")
+
+
+def style():
+    """clang-format over all sources, raw launches, and clang-tidy on what changed lately."""
+    sources = tracked("*.cpp", "*.hpp", "*.cu", "*.cuh", "*.h")
+    check("clang-format", call(["clang-format", "--dry-run", "-Werror", *sources]))
+    launches = [f for f in tracked("*.cu", "*.cpp") if "<<<" in open(f).read()]
+    check("kernel launches only through gpu::launch", not launches)
+    long = [f for f in sources if sum(1 for _ in open(f)) > 520]
+    check("files of at most about 500 lines" + (": " + ", ".join(long) if long else ""), not long)
+    base = os.environ.get("FOVEA_LINT_BASE", "HEAD~3")
+    changed = subprocess.run(["git", "diff", "--name-only", "--diff-filter=AM", base], capture_output=True,
+                             text=True).stdout.split()
+    rooms = ("engine/", "autograd/", "models/", "data/", "training/", "analysis/")
+    files = [f for f in changed if f.endswith(".cpp") and f.startswith(rooms) and "emulator" not in f][:12]
+    if not files or not os.path.exists(os.path.join(FOLDER, "release", "compile_commands.json")):
+        say("clang-tidy: nothing changed or no release build")
+        TOTALS.add(skipped=1)
+        return
+    check("clang-tidy", call(["clang-tidy", "-p", os.path.join(FOLDER, "release"), "--quiet",
+                              "--warnings-as-errors=*", "--extra-arg=-Wno-unknown-warning-option", *files],
+                             stderr=subprocess.DEVNULL))
+
+
+def headers():
+    """Every public header compiles alone."""
+    for header in tracked("include/fovea/*.hpp"):
+        check(header, call(["g++", "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Iinclude",
+                            "-x", "c++", header]))
+
+
+def nvcc(archs):
+    """Compiles every kernel for these architectures; warnings are errors."""
+    if not shutil.which("nvcc"):
+        say("nvcc: not here")
+        TOTALS.add(skipped=1)
+        return
+    generate = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs]
+    if len(archs) > 1:
+        generate.append(f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}")
+    os.makedirs(os.path.join(FOLDER, "nvcc"), exist_ok=True)
+    for kernel in tracked("kernels/cuda/*.cu"):
+        out = os.path.join(FOLDER, "nvcc", os.path.basename(kernel) + ".o")
+        check(f"nvcc {kernel} for {', '.join(archs)}",
+              call(["nvcc", "-std=c++20", "-O3", "-fmad=false", "-Werror=all-warnings", "-Xcompiler=-ffp-contract=off,-Wall",
+                    "-Iinclude", "-I.", *generate, "-c", kernel, "-o", out]))
+
+
+def peers():
+    """bench/compare.py beside PyTorch, where torch and openretina are installed (FOVEA_PEER_PYTHON)."""
+    python = os.environ.get("FOVEA_PEER_PYTHON", "python3")
+    peer = os.environ.get("FOVEA_PEER_BENCH", "")
+    if not os.path.exists(peer) or not call([python, "-c", "import torch, openretina"], stderr=subprocess.DEVNULL):
+        say("peers: needs FOVEA_PEER_BENCH=peer_bench.py and a FOVEA_PEER_PYTHON with torch and openretina")
+        TOTALS.add(skipped=1)
+        return
+    check("peers", configure_and_build("release", RELEASE, targets=["fovea-bench"]) and
+          call([python, "bench/compare.py", "--bench", f"{FOLDER}/release/bench/fovea-bench", "--peer", peer, "--only", "W1s"]))
+
+
+RELEASE = ["--buildtype=release", "-Dcuda=disabled", "-Demulator=enabled"]
+SANITIZED = ["--buildtype=debugoptimized", "-Db_lundef=false", "-Dcuda=disabled", "-Demulator=enabled", "-Dbench=disabled"]
+ADDRESS_ENV = {"ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=0"}
+
+PARTS = {
+    "release": lambda: suite("release", RELEASE),
+    "quick": lambda: suite("release", RELEASE, QUICK),
+    "address": lambda: suite("address", [*SANITIZED, "-Db_sanitize=address,undefined"], environment=ADDRESS_ENV),
+    "thread": lambda: suite("thread", [*SANITIZED, "-Db_sanitize=thread"], THREADED),
+    "headers": headers,
+    "style": style,
+    "nvcc": lambda: nvcc(["80"]),
+    "nvcc-all": lambda: nvcc(["75", "80", "86", "89", "90"]),
+    "clang": lambda: suite("clang", [*RELEASE, "-Dbench=disabled"], environment={"CC": "clang", "CXX": "clang++"}),
+    "debug": lambda: suite("debug", ["--buildtype=debug", "-Dcuda=disabled", "-Dbench=disabled"], QUICK),
+    "peers": peers,
+}
+GATE = ["release", "headers", "style", "nvcc", "address", "thread"]
+SETS = {"--quick": ["quick"], "--sanitize": ["address", "thread"], "--gate": GATE,
+        "--all": [*GATE, "nvcc-all", "clang", "debug", "peers"]}
+
+
+def main():
+    words = sys.argv[1:] or ["release"]
+    if words == ["--list"]:
+        say("\n".join(PARTS))
+        return
+    parts = [part for word in words for part in SETS.get(word, [word])]
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        sys.exit(f"tools/test: unknown part {unknown[0]}; parts: {', '.join(PARTS)}; sets: {', '.join(SETS)}")
+    for part in parts:
+        say(f"== {part}")
+        PARTS[part]()
+    if TOTALS.passed == 0:
+        TOTALS.add(failed=1)
+    say(str(TOTALS))
+    sys.exit(1 if TOTALS.failed else 0)
+
+
+if __name__ == "__main__":
+    main()
