@@ -239,7 +239,7 @@ std::string format_safetensors_header(const SafetensorsHeader& header, const std
     json += text('"', metadata_key, "\":{");
     const char* between = "";
     for (const auto& [key, value] : header.metadata) {
-      json += between + dumped(key, path) + ':' + dumped(value, path);
+      json.append(between).append(dumped(key, path)).append(":").append(dumped(value, path));
       between = ",";
     }
     json += '}';
