@@ -173,4 +173,14 @@ FOVEA_INLINE void for_each_vector(std::int64_t begin, std::int64_t end, const Bo
   if (i < end) body(i, First{static_cast<int>(end - i)});
 }
 
+/// body(begin, end, chunk, worker) for every `chunk` indices of [0, count): a division by the shape alone.
+template <class Body>
+FOVEA_INLINE void for_each_chunk(const Queue& queue, std::int64_t count, std::int64_t chunk,
+                                 const Body& body) {
+  for_each_task(queue, (count + chunk - 1) / chunk, [&](std::int64_t task, int worker) {
+    const std::int64_t begin = task * chunk, end = begin + chunk < count ? begin + chunk : count;
+    body(begin, end, task, worker);
+  });
+}
+
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -5,9 +5,15 @@
 #include "kernels/tables.hpp"
 
 // X(name in KernelTables, type of the op's table)
-#define FOVEA_CPU_OPS(X)          \
-  X(batch_norm, BatchNormKernels) \
-  X(matmul, MatmulKernels)
+#define FOVEA_CPU_OPS(X)                \
+  X(batch_norm, BatchNormKernels)       \
+  X(elementwise, ElementwiseKernels)    \
+  X(gaussian_mask, GaussianMaskKernels) \
+  X(loss, LossKernels)                  \
+  X(mask_readout, MaskReadoutKernels)   \
+  X(matmul, MatmulKernels)              \
+  X(optimizer, OptimizerKernels)        \
+  X(temporal_kernel, TemporalKernelKernels)
 
 namespace fovea {
 
