@@ -13,6 +13,7 @@
   X(mask_readout, MaskReadoutKernels)   \
   X(matmul, MatmulKernels)              \
   X(optimizer, OptimizerKernels)        \
+  X(sepconv3d, SepConv3dKernels)        \
   X(temporal_kernel, TemporalKernelKernels)
 
 namespace fovea {

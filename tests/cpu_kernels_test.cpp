@@ -1,0 +1,164 @@
+// CPU separable convolution of every instruction set against the f64 reference.
+#include "tests/cpu_kernels.hpp"
+#include "tests/sepconv3d_cases.hpp"
+
+using namespace fovea;
+using namespace fovea::test;
+
+namespace {
+
+struct Sizes {
+  std::size_t x, y, spatial, temporal;
+};
+
+Sizes sizes_of(const SepConv3dShape& s) {
+  const std::int64_t pairs = s.in_channels * s.out_channels;
+  return {static_cast<std::size_t>(s.batch * s.in_t * s.in_h * s.in_w * s.in_channels),
+          static_cast<std::size_t>(s.batch * s.out_t * s.out_h * s.out_w * s.out_channels),
+          static_cast<std::size_t>(pairs * s.kernel_h * s.kernel_w),
+          static_cast<std::size_t>(pairs * s.kernel_t)};
+}
+
+// The three passes as check_kernel runs them; inputs are x, dy, spatial, temporal.
+struct Forward {
+  const SepConv3dShape& shape;
+  void operator()(const auto& tables, const auto& in, const auto& out, const Queue& queue) const {
+    tables.sepconv3d.forward(out[0], in[0], in[2], in[3], shape, queue);
+  }
+};
+struct GradInput {
+  const SepConv3dShape& shape;
+  Write mode;
+  void operator()(const auto& tables, const auto& in, const auto& out, const Queue& queue) const {
+    tables.sepconv3d.grad_input(out[0], in[1], in[2], in[3], shape, mode, queue);
+  }
+};
+struct GradWeight {
+  const SepConv3dShape& shape;
+  void operator()(const auto& tables, const auto& in, const auto& out, const Queue& queue) const {
+    tables.sepconv3d.grad_weight(out[0], out[1], in[1], in[0], in[2], in[3], shape, queue);
+  }
+};
+
+Inputs inputs_of(const SepConv3dShape& s, bool whole) {
+  const Sizes n = sizes_of(s);
+  const auto random = [&](std::size_t count, unsigned seed) {
+    return whole ? random_whole(count, seed) : random_normal(count, seed);
+  };
+  Inputs inputs{random(n.x, 1), random(n.y, 2), random(n.spatial, 3), random(n.temporal, 4)};
+  // Sums of whole numbers stay below 2^24 only if the factors are few and small.
+  if (whole)
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+      for (float& value : inputs[i]) value = std::fmod(value, 2.0f);
+  return inputs;
+}
+
+/// Rounding bounds: the same pass over magnitudes gives sum |terms|, each of which is rounded at most
+/// `roundings` times, twice where multiply-add is two operations.
+template <class Run>
+std::vector<std::vector<double>> bounds_of(Inputs inputs, std::vector<KernelOutput> outputs, const Run& run,
+                                           std::int64_t roundings) {
+  for (auto& input : inputs)
+    for (float& value : input) value = std::abs(value);
+  for (auto& output : outputs)
+    for (float& value : output.initial) value = std::abs(value);
+  auto bounds =
+      kernel_outputs(reference_tables<double>(), cpu_device(1, Isa::reference), inputs, outputs, run);
+  for (auto& output : bounds)
+    for (double& bound : output)
+      bound = rounding_bound<float>(bound, 2.0 * static_cast<double>(roundings + 4));
+  return bounds;
+}
+
+template <class Run>
+void check_pass(const Inputs& inputs, std::vector<KernelOutput> outputs, const Run& run,
+                std::int64_t roundings) {
+  const auto bounds = bounds_of(inputs, outputs, run, roundings);
+  for (std::size_t i = 0; i < outputs.size(); ++i) outputs[i].bounds = bounds[i];
+  check_kernel(inputs, outputs, run);
+}
+
+}  // namespace
+
+TEST_CASE("separable convolution: every shape within the rounding bound") {
+  for (const auto& [name, shape] : small_sepconv3d_cases()) {
+    CAPTURE(std::string(name));
+    const Sizes n = sizes_of(shape);
+    const Inputs inputs = inputs_of(shape, false);
+    const std::int64_t spatial = shape.kernel_h * shape.kernel_w;
+    check_pass(inputs, {{n.y, 0}}, Forward{shape}, spatial + shape.in_channels * shape.kernel_t);
+    const std::int64_t to_input = spatial + shape.out_channels * shape.kernel_t;
+    check_pass(inputs, {{n.x, 0}}, GradInput{shape, Write::overwrite}, to_input);
+    KernelOutput sum{n.x, 0};
+    sum.initial = random_normal(n.x, 5);
+    check_pass(inputs, {sum}, GradInput{shape, Write::accumulate}, to_input);
+    const std::int64_t places = shape.batch * shape.out_h * shape.out_w;
+    check_pass(inputs, {{n.spatial, 0}, {n.temporal, 0}}, GradWeight{shape},
+               spatial + shape.kernel_t + places + std::max(shape.out_t, shape.in_t));
+  }
+}
+
+TEST_CASE("separable convolution: whole numbers are exact") {
+  for (const auto& [name, shape] : small_sepconv3d_cases()) {
+    CAPTURE(std::string(name));
+    const Sizes n = sizes_of(shape);
+    const Inputs inputs = inputs_of(shape, true);
+    check_kernel(inputs, {{n.y, 0}}, Forward{shape});
+    check_kernel(inputs, {{n.x, 0}}, GradInput{shape, Write::overwrite});
+    check_kernel(inputs, {{n.spatial, 0}, {n.temporal, 0}}, GradWeight{shape});
+  }
+}
+
+TEST_CASE("separable convolution: the bound of a pass finds a tap left out") {
+  const SepConv3dShape shape = sepconv3d_shape(2, 2, 16, {30, 7, 8}, {11, 3, 3});
+  const Device host = cpu_device(1, Isa::reference);
+  Inputs inputs = inputs_of(shape, false);
+  KernelOutput output{sizes_of(shape).y, 0};
+  output.bounds = bounds_of(inputs, {output}, Forward{shape}, 9 + 2 * 11)[0];
+  const auto expected = kernel_outputs(reference_tables<double>(), host, inputs, {output}, Forward{shape})[0];
+  inputs[3][5] = 0;
+  const auto wrong = kernel_outputs(tables<float>(host), host, inputs, {output}, Forward{shape})[0];
+  CHECK_FALSE(within_output(expected, wrong, output, host));
+}
+
+TEST_CASE("separable convolution: no terms give zeros") {
+  const SepConv3dShape shape = sepconv3d_shape(0, 2, 3, {5, 4, 4}, {2, 2, 2});
+  for (const Isa isa : available_isas()) {
+    CAPTURE(to_string(isa));
+    const Device device = cpu_device(2, isa);
+    const Sizes n = sizes_of(shape);
+    const auto grads = kernel_outputs(tables<float>(device), device, inputs_of(shape, false),
+                                      {{n.spatial, 0}, {n.temporal, 0}}, GradWeight{shape});
+    CHECK(grads[0] == std::vector<float>(n.spatial, 0.0f));
+    CHECK(grads[1] == std::vector<float>(n.temporal, 0.0f));
+  }
+}
+
+TEST_CASE("separable convolution: the workloads' layers give the same bits everywhere") {
+  for (const auto& [name, shape] : workload_sepconv3d_cases(3)) {
+    CAPTURE(std::string(name));
+    const Sizes n = sizes_of(shape);
+    const Inputs inputs = inputs_of(shape, false);
+    const auto run = [&shape = shape](const auto& tables, const auto& in, const auto& out,
+                                      const Queue& queue) {
+      Forward{shape}(tables, in, out, queue);
+      tables.sepconv3d.grad_weight(out[1], out[2], in[1], in[0], in[2], in[3], shape, queue);
+      if (shape.in_channels > 1)
+        tables.sepconv3d.grad_input(out[3], in[1], in[2], in[3], shape, Write::overwrite, queue);
+    };
+    std::vector<KernelOutput> outputs{{n.y, 0}, {n.spatial, 0}, {n.temporal, 0}};
+    if (shape.in_channels > 1) outputs.push_back({n.x, 0});
+    std::vector<std::vector<float>> first;
+    for (const Isa isa : available_isas()) {
+      if (isa == Isa::reference || isa == Isa::baseline) continue;
+      for (const int threads : {1, 2, 5}) {
+        CAPTURE(to_string(isa));
+        CAPTURE(threads);
+        const Device device = cpu_device(threads, isa);
+        const auto results = kernel_outputs(tables<float>(device), device, inputs, outputs, run);
+        if (first.empty()) first = results;
+        for (std::size_t i = 0; i < outputs.size(); ++i) CHECK(same_bits(first[i], results[i]));
+      }
+    }
+  }
+}
