@@ -79,6 +79,10 @@ FOVEA_INLINE F16 power_of_two(F16 n) {
   const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
 }
+/// The low nine bits of the representation moved to sign and exponent: 2^n of 1.5 * 2^23 + 127 + n.
+FOVEA_INLINE F16 low_bits_to_exponent(F16 a) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23))};
+}
 /// The e of x = m * 2^e, 1 <= m < 2, of positive normal x.
 FOVEA_INLINE F16 exponent_of(F16 x) {
   const __m512i biased = _mm512_srli_epi32(_mm512_castps_si512(x.v), 23);
@@ -130,6 +134,9 @@ FOVEA_INLINE F8 select(M8 where, F8 yes, F8 no) { return {_mm256_blendv_ps(no.v,
 FOVEA_INLINE F8 power_of_two(F8 n) {
   const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
   return {_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))};
+}
+FOVEA_INLINE F8 low_bits_to_exponent(F8 a) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 23))};
 }
 FOVEA_INLINE F8 exponent_of(F8 x) {
   const __m256i biased = _mm256_srli_epi32(_mm256_castps_si256(x.v), 23);
@@ -205,6 +212,7 @@ FOVEA_INLINE F8 select(M8 where, F8 yes, F8 no) {
 FOVEA_INLINE F8 max(F8 a, F8 b) { return select(less(b, a), a, b); }
 FOVEA_INLINE F8 min(F8 a, F8 b) { return select(less(a, b), a, b); }
 FOVEA_INLINE F8 power_of_two(F8 n) { return {{power_of_two4(n.v[0]), power_of_two4(n.v[1])}}; }
+FOVEA_INLINE F8 low_bits_to_exponent(F8 a) { return {{V4(I4(a.v[0]) << 23), V4(I4(a.v[1]) << 23)}}; }
 FOVEA_INLINE F8 exponent_of(F8 x) { return {{exponent_of4(x.v[0]), exponent_of4(x.v[1])}}; }
 FOVEA_INLINE float sum(F8 a) {
   const V4 four = a.v[0] + a.v[1];
@@ -256,6 +264,9 @@ FOVEA_INLINE F16 select(M16 where, F16 yes, F16 no) {
   return {select(where.low, yes.low, no.low), select(where.high, yes.high, no.high)};
 }
 FOVEA_INLINE F16 power_of_two(F16 n) { return {power_of_two(n.low), power_of_two(n.high)}; }
+FOVEA_INLINE F16 low_bits_to_exponent(F16 a) {
+  return {low_bits_to_exponent(a.low), low_bits_to_exponent(a.high)};
+}
 FOVEA_INLINE F16 exponent_of(F16 x) { return {exponent_of(x.low), exponent_of(x.high)}; }
 FOVEA_INLINE float sum(F16 a) { return sum(add(a.low, a.high)); }
 

@@ -61,16 +61,12 @@ double reciprocal_deviation(double variance, const BatchNormShape& s) {
   return 1 / __builtin_sqrt(variance + s.eps);
 }
 
-/// z = (x - mean) * slope + offset, as lanes.
+/// z = x * slope + offset, as lanes.
 struct Normalisation {
   float *mean, *slope, *offset;
 
-  template <class Part>
-  FOVEA_INLINE F16 centred(const float* x, std::int64_t lane, Part part) const {
-    return sub(part.load(x), part.load(mean + lane));
-  }
-  FOVEA_INLINE F16 z(F16 centred_x, std::int64_t lane) const {
-    return madd(centred_x, F16::load(slope + lane), F16::load(offset + lane));
+  FOVEA_INLINE F16 z(F16 x, std::int64_t lane) const {
+    return madd(x, F16::load(slope + lane), F16::load(offset + lane));
   }
 };
 
@@ -79,8 +75,10 @@ Normalisation normalisation(float* tables, const float* mean, const float* inv_s
   const Normalisation n{tables, tables + l.period, tables + 2 * l.period};
   spread(n.mean, l, [&](std::int64_t c) { return mean[c]; });
   spread(n.slope, l, [&](std::int64_t c) { return inv_std[c] * (p.weight ? p.weight[c] : 1.0f); });
+  // From the rounded slope, so that a large mean costs no more than the rounding of its product.
   spread(n.offset, l, [&](std::int64_t c) {
-    return (p.bias ? double(p.bias[c]) : 0) + (p.channel_bias ? double(p.channel_bias[c]) : 0);
+    const double bias = p.bias ? p.bias[c] : 0, channel_bias = p.channel_bias ? p.channel_bias[c] : 0;
+    return bias + channel_bias - double(mean[c]) * n.slope[c];
   });
   return n;
 }
@@ -93,7 +91,7 @@ void apply(float* y, const float* x, const float* mean, const float* inv_std,
   for_each_task(queue, l.chunks, [&](std::int64_t chunk, int) {
     with_activation(s.activation, [&](auto activation) {
       for_each_lane(l, chunk, [&](std::int64_t i, std::int64_t lane, auto part) {
-        part.save(y + i, activation.value(n.z(n.centred(x + i, lane, part), lane)));
+        part.save(y + i, activation.value(n.z(part.load(x + i), lane)));
       });
     });
   });
@@ -193,8 +191,8 @@ void grad_parameters(float* dweight, float* dbias, const float* dy, const float*
     clear(weight, l);
     with_activation(s.activation, [&](auto activation) {
       for_each_lane(l, chunk, [&](std::int64_t i, std::int64_t lane, auto part) {
-        const F16 centred = n.centred(x + i, lane, part);
-        const F16 dz = mul(part.load(dy + i), activation.slope(n.z(centred, lane)));
+        const F16 input = part.load(x + i), centred = sub(input, F16::load(n.mean + lane));
+        const F16 dz = mul(part.load(dy + i), activation.slope(n.z(input, lane)));
         store(bias + lane, add(F16::load(bias + lane), dz));
         store(weight + lane, madd(dz, centred, F16::load(weight + lane)));
       });
@@ -213,16 +211,16 @@ void grad_parameters(float* dweight, float* dbias, const float* dy, const float*
   }
 }
 
-/// dx = or += slope * dz + (x - mean) * per_deviation + constant.
-void grad_input(float* dx, const float* dy, const float* x, const Normalisation& n,
-                const float* per_deviation, const float* constant, const BatchNormShape& s, const Layout& l,
-                Write mode, const Queue& queue) {
+/// dx = or += slope * dz + x * per_input + constant.
+void grad_input(float* dx, const float* dy, const float* x, const Normalisation& n, const float* per_input,
+                const float* constant, const BatchNormShape& s, const Layout& l, Write mode,
+                const Queue& queue) {
   for_each_task(queue, l.chunks, [&](std::int64_t chunk, int) {
     with_activation(s.activation, [&](auto activation) {
       for_each_lane(l, chunk, [&](std::int64_t i, std::int64_t lane, auto part) {
-        const F16 centred = n.centred(x + i, lane, part);
-        const F16 dz = mul(part.load(dy + i), activation.slope(n.z(centred, lane)));
-        F16 d = madd(centred, F16::load(per_deviation + lane), F16::load(constant + lane));
+        const F16 input = part.load(x + i);
+        const F16 dz = mul(part.load(dy + i), activation.slope(n.z(input, lane)));
+        F16 d = madd(input, F16::load(per_input + lane), F16::load(constant + lane));
         d = madd(dz, F16::load(n.slope + lane), d);
         part.save(dx + i, mode == Write::accumulate ? add(part.load(dx + i), d) : d);
       });
@@ -238,12 +236,13 @@ void grad_training(float* dx, float* dweight, float* dbias, const float* dy, con
   const Normalisation n = normalisation(tables.data, mean, inv_std, parameters, l);
   grad_parameters(dweight, dbias, dy, x, n, inv_std, s, l, queue);
   if (!dx) return;
-  float *per_deviation = tables.data + 3 * l.period, *constant = tables.data + 4 * l.period;
+  float *per_input = tables.data + 3 * l.period, *constant = tables.data + 4 * l.period;
   const double rows = static_cast<double>(s.rows);
-  spread(per_deviation, l,
-         [&](std::int64_t c) { return -double(n.slope[c]) * inv_std[c] * dweight[c] / rows; });
-  spread(constant, l, [&](std::int64_t c) { return -double(n.slope[c]) * dbias[c] / rows; });
-  grad_input(dx, dy, x, n, per_deviation, constant, s, l, dx_mode, queue);
+  spread(per_input, l, [&](std::int64_t c) { return -double(n.slope[c]) * inv_std[c] * dweight[c] / rows; });
+  spread(constant, l, [&](std::int64_t c) {
+    return -double(n.slope[c]) * dbias[c] / rows - double(mean[c]) * per_input[c];
+  });
+  grad_input(dx, dy, x, n, per_input, constant, s, l, dx_mode, queue);
 }
 
 void grad_evaluation(float* dx, float* dweight, float* dbias, const float* dy, const float* x,
