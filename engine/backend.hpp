@@ -44,7 +44,7 @@ struct Backend : std::enable_shared_from_this<Backend> {
   std::shared_ptr<const Tables> tables;
   void* stream = nullptr;
   std::vector<std::unique_ptr<Storage>> scratch;  // scratch memory of the kernels that run now
-  unsigned order_seed = 0;                        // emulator: shuffled thread and block order
+  std::shared_ptr<void> stream_owner;             // keeps what stream points to
 
   Backend();
   ~Backend();

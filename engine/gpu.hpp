@@ -48,7 +48,16 @@
 #define GPU_DYN_SHARED(T, name) T* name = static_cast<T*>(fovea::simt::dynamic_shared())
 #endif
 
+// A program may hold the same kernels twice, for the GPU and for the emulator: what is compiled for one must
+// not have the names of the other. Kernels live in namespace fovea::FOVEA_GPU.
+#if defined(__CUDACC__)
+#define FOVEA_GPU cuda
+#else
+#define FOVEA_GPU emulated
+#endif
+
 namespace fovea::gpu {
+inline namespace FOVEA_GPU {
 
 // ---- launches
 // ------------------------------------------------------------------------------------------------
@@ -227,4 +236,5 @@ inline void mma_m16n8k8_tf32(float (&d)[4], const float (&a)[4], const float (&b
 }
 #endif
 
+}  // namespace FOVEA_GPU
 }  // namespace fovea::gpu

@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <thread>
 
 #include "engine/backend.hpp"
+#include "engine/emulator/runtime.hpp"
 #include "fovea/error.hpp"
 
 namespace fovea {
@@ -69,15 +71,39 @@ Device cpu_device(int threads, Isa isa) {
 Device device_with_tables(const Device& device, const KernelTables<float>& f32) {
   auto backend = host_backend(device.kind(), device.threads());
   backend->isa = device.isa();
-  backend->order_seed = device.backend().order_seed;
+  backend->stream = device.backend().stream;
+  backend->stream_owner = device.backend().stream_owner;
   backend->tables = complete_tables(f32, reference_tables<double>());
   return Device(backend);
 }
 
 #if FOVEA_EMULATOR
+namespace {
+
+/// As tight and as dirty as it gets: the end is exact for AddressSanitizer, and everything is NaN until
+/// written.
+class EmulatorMemory : public Memory {
+ public:
+  void* allocate(std::size_t bytes) override {
+    void* memory = nullptr;
+    if (posix_memalign(&memory, 64, std::max<std::size_t>(bytes, 1)) != 0)
+      throw DeviceError("memory", text("out of host memory: ", bytes, " bytes"));
+    std::memset(memory, 0xff, bytes);
+    count_allocation(bytes);
+    return memory;
+  }
+};
+
+}  // namespace
+
 Device emulator_device(int threads, unsigned order_seed) {
   auto backend = host_backend(DeviceKind::emulator, threads);
-  backend->order_seed = order_seed;
+  backend->memory = std::make_unique<EmulatorMemory>();
+  auto options = std::make_shared<simt::Options>();
+  options->workers = static_cast<unsigned>(backend->pool->size());
+  options->seed = order_seed;
+  backend->stream = options.get();
+  backend->stream_owner = options;
   backend->tables = complete_tables(emulator_tables(), {});
   return Device(backend);
 }

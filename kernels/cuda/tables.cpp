@@ -1,8 +1,25 @@
-// The table of the hand-written CUDA kernels, run by the emulator from the same sources.
+// The tables of the hand-written CUDA kernels, for the GPU and for the emulator.
 #include "kernels/backends.hpp"
+#include "kernels/cuda/kernels.hpp"
 
 namespace fovea {
 
-KernelTables<float> emulator_tables() { return {}; }
+#if FOVEA_EMULATOR
+KernelTables<float> emulator_tables() {
+  KernelTables<float> tables;
+  emulated::fill(tables.sepconv3d);
+  emulated::fill(tables.loss);
+  return tables;
+}
+#endif
+
+#if FOVEA_CUDA
+KernelTables<float> cuda_tables() {
+  KernelTables<float> tables;
+  cuda::fill(tables.sepconv3d);
+  cuda::fill(tables.loss);
+  return tables;
+}
+#endif
 
 }  // namespace fovea

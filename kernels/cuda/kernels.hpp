@@ -1,0 +1,18 @@
+// The hand-written CUDA kernels: what each .cu file puts into the table. Compiled by nvcc in namespace cuda,
+// for the emulator in namespace emulated.
+#pragma once
+#include "kernels/tables.hpp"
+
+namespace fovea {
+
+namespace cuda {
+void fill(SepConv3dKernels<float>& table);
+void fill(LossKernels<float>& table);
+}  // namespace cuda
+
+namespace emulated {
+void fill(SepConv3dKernels<float>& table);
+void fill(LossKernels<float>& table);
+}  // namespace emulated
+
+}  // namespace fovea

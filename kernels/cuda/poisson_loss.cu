@@ -1,0 +1,143 @@
+// Poisson loss: value and slope in one pass over output and target.
+//
+// A block takes 32 neurons (lanes, so that loads are coalesced) and kRows rows of (batch, frame): every
+// thread sums a few terms in f32, everything above is summed in f64 in an order that depends on the shape
+// only.
+#include "kernels/cuda/kernels.hpp"
+#include "kernels/cuda/reduce.hpp"
+
+namespace fovea::FOVEA_GPU {
+namespace {
+
+constexpr int kLanes = 32, kWarps = 8, kRowsPerThread = 16, kRows = kWarps * kRowsPerThread;
+constexpr int kFinishThreads = 256;
+
+struct Poisson {
+  int rows, frames, target_frames, neurons;
+  float factor, eps;
+  bool log_input, stirling;
+};
+
+__device__ __forceinline__ float stirling(float count) {
+  if (!(count > 1.f)) return 0.f;
+  constexpr float two_pi = 6.283185307179586f;
+  return count * logf(count) - count + 0.5f * logf(two_pi * count);
+}
+
+__device__ __forceinline__ float term_and_slope(float output, float count, const Poisson& p, float& slope) {
+  float term;
+  if (p.log_input) {
+    const float rate = expf(output);
+    term = rate - count * output;
+    slope = p.factor * (rate - count);
+  } else {
+    term = output - count * logf(output + p.eps);
+    slope = p.factor * (1.f - count / (output + p.eps));
+  }
+  return p.stirling ? term + stirling(count) : term;
+}
+
+// partials (row blocks, neurons) <- sums of terms; slope (rows, neurons) unless null
+__global__ void __launch_bounds__(kLanes* kWarps)
+    poisson_terms(double* partials, float* slope, const float* output, const float* target, Poisson p) {
+  GPU_SHARED(double, sums, [kWarps][kLanes]);
+  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
+  const int neuron = blockIdx.y * kLanes + lane;
+  float sum = 0;
+  if (neuron < p.neurons)
+    for (int i = 0; i < kRowsPerThread; ++i) {
+      const int row = blockIdx.x * kRows + i * kWarps + warp;
+      if (row >= p.rows) break;
+      const int item = row / p.frames, frame = row % p.frames + p.target_frames - p.frames;
+      const std::size_t at = static_cast<std::size_t>(row) * p.neurons + neuron;
+      const float count =
+          target[(static_cast<std::size_t>(item) * p.target_frames + frame) * p.neurons + neuron];
+      float slope_here;
+      sum += term_and_slope(output[at], count, p, slope_here);
+      if (slope) slope[at] = slope_here;
+    }
+  sums[warp][lane] = sum;
+  __syncthreads();
+  if (warp != 0 || neuron >= p.neurons) return;
+  double total = 0;
+  GPU_UNROLL
+  for (int w = 0; w < kWarps; ++w) total += sums[w][lane];
+  partials[static_cast<std::size_t>(blockIdx.x) * p.neurons + neuron] = total;
+}
+
+// value (neurons) <- factor * sum over the row blocks
+__global__ void __launch_bounds__(kFinishThreads)
+    finish_per_neuron(float* value, const double* partials, int row_blocks, int neurons, float factor) {
+  const int neuron = blockIdx.x * kFinishThreads + threadIdx.x;
+  if (neuron >= neurons) return;
+  double sum = 0;
+  for (int block = 0; block < row_blocks; ++block)
+    sum += partials[static_cast<std::size_t>(block) * neurons + neuron];
+  value[neuron] = static_cast<float>(factor * sum);
+}
+
+// value (1) <- factor * sum of all partials, by one block
+__global__ void __launch_bounds__(kFinishThreads)
+    finish_scalar(float* value, const double* partials, int count, float factor) {
+  double sum = 0;
+  for (int i = threadIdx.x; i < count; i += kFinishThreads) sum += partials[i];
+  sum = block_sum<kFinishThreads>(sum);
+  if (threadIdx.x == 0) *value = static_cast<float>(factor * sum);
+}
+
+__global__ void __launch_bounds__(kFinishThreads)
+    scale_slope_kernel(float* dx, const float* slope, const float* upstream, std::int64_t count,
+                       std::int64_t groups, bool accumulate) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kFinishThreads + threadIdx.x;
+  if (i >= count) return;
+  const float scaled = upstream[i % groups] * slope[i];
+  dx[i] = accumulate ? dx[i] + scaled : scaled;
+}
+
+float reduction_factor(const LossShape& s) {
+  const std::int64_t items = s.batch * s.frames;
+  if (s.reduction == Reduction::mean) return 1.f / static_cast<float>(items * s.neurons);
+  if (s.reduction == Reduction::per_neuron_mean) return 1.f / static_cast<float>(items);
+  return 1.f;
+}
+
+// ---- launchers
+// -------------------------------------------------------------------------------------------------
+
+void poisson(float* value, float* slope, const float* output, const float* target, const LossShape& s,
+             const PoissonOptions& options, const Queue& queue) {
+  const Poisson p{static_cast<int>(s.batch * s.frames),
+                  static_cast<int>(s.frames),
+                  static_cast<int>(s.target_frames),
+                  static_cast<int>(s.neurons),
+                  reduction_factor(s),
+                  static_cast<float>(options.eps),
+                  options.log_input,
+                  options.stirling};
+  const int row_blocks = ceil_div(p.rows, kRows), partial_count = row_blocks * p.neurons;
+  auto* partials =
+      static_cast<double*>(scratch_acquire(queue, sizeof(double) * static_cast<size_t>(partial_count)));
+  gpu::launch(poisson_terms, dim3(row_blocks, ceil_div(p.neurons, kLanes)), kLanes * kWarps, 0, queue.stream,
+              partials, slope, output, target, p);
+  if (s.reduction == Reduction::per_neuron_sum || s.reduction == Reduction::per_neuron_mean)
+    gpu::launch(finish_per_neuron, ceil_div(p.neurons, kFinishThreads), kFinishThreads, 0, queue.stream,
+                value, partials, row_blocks, p.neurons, p.factor);
+  else
+    gpu::launch(finish_scalar, 1, kFinishThreads, 0, queue.stream, value, partials, partial_count, p.factor);
+  scratch_release(queue, partials);
+}
+
+void scale_slope(float* dx, const float* slope, const float* upstream, std::int64_t count,
+                 std::int64_t groups, Write mode, const Queue& queue) {
+  gpu::launch(scale_slope_kernel, static_cast<int>((count + kFinishThreads - 1) / kFinishThreads),
+              kFinishThreads, 0, queue.stream, dx, slope, upstream, count, groups, mode == Write::accumulate);
+}
+
+}  // namespace
+
+void fill(LossKernels<float>& table) {
+  table.poisson = poisson;
+  table.scale_slope = scale_slope;
+}
+
+}  // namespace fovea::FOVEA_GPU

@@ -1,0 +1,292 @@
+// The CUDA kernels, run by the emulator: values against the f64 reference, nothing written outside, the same
+// bits for every order of threads and blocks.
+#include "tests/cpu_kernels.hpp"
+
+using namespace fovea;
+using namespace fovea::test;
+
+namespace {
+
+std::size_t size(std::int64_t count) { return static_cast<std::size_t>(count); }
+
+std::vector<float> magnitudes(std::vector<float> values) {
+  for (float& value : values) value = std::abs(value);
+  return values;
+}
+
+/// As check_kernel of the CPU: run(tables, inputs, outputs, queue), with f64 reference tables first.
+template <class Run>
+void check_emulated(const Inputs& inputs, const std::vector<KernelOutput>& outputs, const Run& run) {
+  const Device host = cpu_device(1, Isa::reference);
+  const auto expected = kernel_outputs(reference_tables<double>(), host, inputs, outputs, run);
+  std::vector<std::vector<float>> first;
+  for (const unsigned seed : {0u, 1u, 20u}) {
+    CAPTURE(seed);
+    const Device device = emulator_device(seed == 1 ? 2 : 1, seed);
+    const auto actual = kernel_outputs(tables<float>(device), device, inputs, outputs, run);
+    if (first.empty()) {
+      first = actual;
+      for (std::size_t i = 0; i < outputs.size(); ++i) {
+        CAPTURE(i);
+        CHECK(within_output(expected[i], actual[i], outputs[i], host));
+      }
+    }
+    for (std::size_t i = 0; i < outputs.size(); ++i) CHECK(same_bits(first[i], actual[i]));
+  }
+}
+
+// ---- separable convolution
+// -------------------------------------------------------------------------------------
+
+struct Extents {
+  std::int64_t t, h, w;
+};
+
+SepConv3dShape shape_of(std::int64_t batch, std::int64_t in_channels, std::int64_t out_channels, Extents in,
+                        Extents kernel, Extents before, Extents after) {
+  return {batch,
+          in_channels,
+          out_channels,
+          in.t,
+          in.h,
+          in.w,
+          kernel.t,
+          kernel.h,
+          kernel.w,
+          before.t,
+          before.h,
+          before.w,
+          in.t + before.t + after.t - kernel.t + 1,
+          in.h + before.h + after.h - kernel.h + 1,
+          in.w + before.w + after.w - kernel.w + 1};
+}
+
+struct Sizes {
+  std::size_t x, y, spatial, temporal;
+  explicit Sizes(const SepConv3dShape& s)
+      : x(size(s.batch * s.in_t * s.in_h * s.in_w * s.in_channels)),
+        y(size(s.batch * s.out_t * s.out_h * s.out_w * s.out_channels)),
+        spatial(size(s.out_channels * s.in_channels * s.kernel_h * s.kernel_w)),
+        temporal(size(s.out_channels * s.in_channels * s.kernel_t)) {}
+};
+
+/// Bounds of the outputs: `roundings` of the sum of the magnitudes of the products. Zero for whole numbers.
+template <class Run>
+void bound_outputs(std::vector<KernelOutput>& outputs, Inputs inputs, double roundings, const Run& run) {
+  std::vector<KernelOutput> sums = outputs;
+  for (auto& input : inputs) input = magnitudes(input);
+  for (KernelOutput& output : sums) output.initial = magnitudes(output.initial);
+  const Device host = cpu_device(1, Isa::reference);
+  const auto magnitude = kernel_outputs(reference_tables<double>(), host, inputs, sums, run);
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    outputs[i].bounds = magnitude[i];
+    for (double& bound : outputs[i].bounds) bound = rounding_bound<float>(bound, roundings);
+  }
+}
+
+void check_convolution(const SepConv3dShape& s, bool whole) {
+  CAPTURE(s.kernel_t);
+  CAPTURE(s.in_channels);
+  CAPTURE(s.out_channels);
+  CAPTURE(s.out_t);
+  CAPTURE(s.out_h);
+  CAPTURE(s.out_w);
+  const Sizes sizes(s);
+  const auto random = [&](std::size_t count, unsigned seed) {
+    return whole ? random_whole(count, seed) : random_normal(count, seed);
+  };
+  const Inputs forward_inputs{random(sizes.x, 1), random(sizes.spatial, 2), random(sizes.temporal, 3)};
+  const Inputs backward_inputs{random(sizes.y, 4), random(sizes.x, 1), random(sizes.spatial, 2),
+                               random(sizes.temporal, 3)};
+
+  // A product goes through the sum over the spatial kernel, then over taps and channels, then over warps.
+  const auto plane = static_cast<double>(s.kernel_h * s.kernel_w), taps = static_cast<double>(s.kernel_t);
+  const auto forward = [&](const auto& tables, auto in, auto out, const Queue& queue) {
+    tables.sepconv3d.forward(out[0], in[0], in[1], in[2], s, queue);
+  };
+  std::vector<KernelOutput> y{{sizes.y, 0}};
+  if (!whole)
+    bound_outputs(y, forward_inputs, plane + taps * static_cast<double>(s.in_channels) + 6, forward);
+  check_emulated(forward_inputs, y, forward);
+
+  for (const Write mode : {Write::overwrite, Write::accumulate}) {
+    const auto grad_input = [&](const auto& tables, auto in, auto out, const Queue& queue) {
+      tables.sepconv3d.grad_input(out[0], in[0], in[2], in[3], s, mode, queue);
+    };
+    std::vector<KernelOutput> dx{{sizes.x, 0}};
+    if (mode == Write::accumulate) dx[0].initial = random(sizes.x, 5);
+    if (!whole)
+      bound_outputs(dx, backward_inputs, plane + taps * static_cast<double>(s.out_channels) + 7, grad_input);
+    check_emulated(backward_inputs, dx, grad_input);
+  }
+
+  // The inner sum over one kernel, then a thread's sum over its pixels and frames, a warp's, and one in f64.
+  const auto grad_weight = [&](const auto& tables, auto in, auto out, const Queue& queue) {
+    tables.sepconv3d.grad_weight(out[0], out[1], in[0], in[1], in[2], in[3], s, queue);
+  };
+  std::vector<KernelOutput> weights{{sizes.spatial, 0}, {sizes.temporal, 0}};
+  const auto positions = static_cast<double>(s.in_t * 8 * 6);
+  if (!whole) bound_outputs(weights, backward_inputs, plane + taps + positions + 8, grad_weight);
+  check_emulated(backward_inputs, weights, grad_weight);
+}
+
+constexpr Extents kFirst{21, 11, 11}, kSecond{11, 5, 5}, kNone{0, 0, 0};
+
+/// Every size of the tiled kernels: one tile and several, with tails in rows, columns, channels, frames.
+std::vector<SepConv3dShape> tiled_shapes() {
+  return {
+      shape_of(1, 1, 1, kFirst, kFirst, kNone, kNone),                // one output
+      shape_of(2, 2, 5, {24, 13, 12}, kFirst, kNone, kNone),          // 3 x 2 pixels, 5 = 4 + 1 channels
+      shape_of(1, 3, 4, {23, 19, 18}, kFirst, kNone, kNone),          // 9 x 8: two tiles in both directions
+      shape_of(1, 1, 2, {107, 11, 12}, kFirst, kNone, kNone),         // several chunks of frames
+      shape_of(1, 2, 1, {7, 4, 5}, kFirst, {10, 5, 5}, {10, 5, 5}),   // more padding than image
+      shape_of(1, 6, 3, {17, 8, 6}, kSecond, {0, 2, 2}, {0, 2, 2}),   // 6 channels over 4 warps
+      shape_of(2, 16, 4, {12, 3, 6}, kSecond, {0, 2, 2}, {0, 2, 2}),  // all of the shared memory
+      shape_of(1, 20, 2, {12, 5, 5}, kSecond, kNone, kNone),          // more than there is: plain kernel
+      shape_of(1, 5, 9, {13, 6, 7}, kSecond, {5, 0, 3}, {2, 1, 0}),   // uneven padding
+  };
+}
+
+/// Kernel sizes without a tiled kernel.
+std::vector<SepConv3dShape> plain_shapes() {
+  return {
+      shape_of(1, 1, 1, {1, 1, 1}, {1, 1, 1}, kNone, kNone),
+      shape_of(3, 2, 3, {6, 5, 7}, {3, 2, 4}, kNone, kNone),
+      shape_of(1, 4, 2, {5, 6, 3}, {5, 1, 3}, {2, 0, 1}, {2, 0, 1}),
+      shape_of(2, 3, 5, {2, 2, 2}, {4, 3, 5}, {2, 1, 3}, {1, 1, 1}),
+      shape_of(1, 2, 2, {30, 4, 4}, {21, 3, 3}, kNone, kNone),
+  };
+}
+
+}  // namespace
+
+TEST_CASE("the tiled convolutions are exact on whole numbers") {
+  for (const SepConv3dShape& s : tiled_shapes()) check_convolution(s, true);
+}
+
+TEST_CASE("the tiled convolutions stay within the rounding of their sums") {
+  for (const SepConv3dShape& s : tiled_shapes()) check_convolution(s, false);
+}
+
+TEST_CASE("the plain convolutions are exact on whole numbers") {
+  for (const SepConv3dShape& s : plain_shapes()) check_convolution(s, true);
+}
+
+TEST_CASE("the plain convolutions stay within the rounding of their sums") {
+  for (const SepConv3dShape& s : plain_shapes()) check_convolution(s, false);
+}
+
+// ---- Poisson loss
+// ----------------------------------------------------------------------------------------------
+
+namespace {
+
+std::vector<float> positive(std::size_t count, unsigned seed) {
+  std::vector<float> values = random_normal(count, seed);
+  for (float& value : values) value = std::exp(value);
+  return values;
+}
+
+/// Upper bounds of the rounding errors of value and slope: a few operations for every term, then its thread's
+/// sum.
+void bound_poisson(std::vector<KernelOutput>& outputs, const Inputs& inputs, const LossShape& s,
+                   const PoissonOptions& options) {
+  const bool per_neuron = outputs[0].count > 1 || s.neurons == 1;
+  std::vector<double> value(outputs[0].count, 0), slope(outputs[1].count, 0);
+  const bool mean = s.reduction == Reduction::mean || s.reduction == Reduction::per_neuron_mean;
+  const std::int64_t items = s.batch * s.frames * (per_neuron ? 1 : s.neurons);
+  const double factor = mean ? 1.0 / static_cast<double>(items) : 1.0;
+  for (std::int64_t row = 0; row < s.batch * s.frames; ++row)
+    for (std::int64_t n = 0; n < s.neurons; ++n) {
+      const std::int64_t target_row =
+          row / s.frames * s.target_frames + row % s.frames + s.target_frames - s.frames;
+      const double output = inputs[0][size(row * s.neurons + n)],
+                   count = inputs[1][size(target_row * s.neurons + n)];
+      double term, at;
+      if (options.log_input) {
+        term = std::exp(output) + std::abs(count * output);
+        at = std::exp(output) + count;
+      } else {
+        term = output + count * (std::abs(std::log(output + options.eps)) + 1);
+        at = 1 + count / (output + options.eps);
+      }
+      if (options.stirling && count > 1) term += count * std::log(count) + count + std::log(6.3 * count);
+      value[value.size() == 1 ? 0 : size(n)] += factor * rounding_bound<float>(term, 12 + 16);
+      slope[size(row * s.neurons + n)] = factor * rounding_bound<float>(at, 12);
+    }
+  outputs[0].bounds = value;
+  outputs[1].bounds = slope;
+}
+
+void check_poisson(const LossShape& s, const PoissonOptions& options) {
+  CAPTURE(s.batch);
+  CAPTURE(s.frames);
+  CAPTURE(s.neurons);
+  CAPTURE(static_cast<int>(s.reduction));
+  const std::size_t rows = size(s.batch * s.frames * s.neurons);
+  const bool per_neuron =
+      s.reduction == Reduction::per_neuron_sum || s.reduction == Reduction::per_neuron_mean;
+  const Inputs inputs{options.log_input ? random_normal(rows, 1) : positive(rows, 1),
+                      positive(size(s.batch * s.target_frames * s.neurons), 2)};
+  std::vector<KernelOutput> outputs{{per_neuron ? size(s.neurons) : 1, 0}, {rows, 0}};
+  bound_poisson(outputs, inputs, s, options);
+  check_emulated(inputs, outputs, [&](const auto& tables, auto in, auto out, const Queue& queue) {
+    tables.loss.poisson(out[0], out[1], in[0], in[1], s, options, queue);
+  });
+  outputs.resize(1);  // the value alone
+  check_emulated(inputs, outputs, [&](const auto& tables, auto in, auto out, const Queue& queue) {
+    tables.loss.poisson(out[0], nullptr, in[0], in[1], s, options, queue);
+  });
+}
+
+}  // namespace
+
+TEST_CASE("the Poisson loss stays within its rounding for every reduction, option and odd size") {
+  for (const Reduction reduction :
+       {Reduction::sum, Reduction::mean, Reduction::per_neuron_sum, Reduction::per_neuron_mean}) {
+    check_poisson({1, 1, 1, 1, reduction}, {1e-16, false, false});
+    check_poisson({3, 5, 9, 33, reduction}, {1e-8, false, true});
+    check_poisson({2, 130, 131, 41, reduction}, {0.1, false, false});
+    check_poisson({5, 1, 1, 300, reduction}, {0, true, true});
+  }
+}
+
+TEST_CASE("scaling a slope by the upstream gradient rounds once, or twice when it adds") {
+  for (const std::int64_t groups : {1, 7})
+    for (const Write mode : {Write::overwrite, Write::accumulate}) {
+      const std::int64_t count = 7 * 43;
+      const Inputs inputs{random_normal(size(count), 1), random_normal(size(groups), 2)};
+      const auto run = [&](const auto& tables, auto in, auto out, const Queue& queue) {
+        tables.loss.scale_slope(out[0], in[0], in[1], count, groups, mode, queue);
+      };
+      std::vector<KernelOutput> outputs{{size(count), 0}};
+      if (mode == Write::accumulate) outputs[0].initial = random_normal(size(count), 3);
+      bound_outputs(outputs, inputs, 2, run);
+      check_emulated(inputs, outputs, run);
+    }
+}
+
+// ---- the device
+// ------------------------------------------------------------------------------------------------
+
+TEST_CASE("an op without a CUDA kernel says so by name") {
+  const Device device = emulator_device();
+  CHECK_THROWS_WITH_AS(tables<float>(device).loss.correlation(nullptr, nullptr, nullptr, nullptr, {}, {},
+                                                              device.backend().queue()),
+                       doctest::Contains("loss.correlation"), DeviceError);
+}
+
+TEST_CASE("memory of the emulated device is NaN until written") {
+  const Device device = emulator_device();
+  for (const float value : Tensor({5}, DType::f32, device).to_vector<float>()) CHECK(std::isnan(value));
+}
+
+#if FOVEA_CUDA
+TEST_CASE("the CUDA device exists, or says why not") {
+  try {
+    CHECK(cuda_device().kind() == DeviceKind::cuda);
+  } catch (const DeviceError& error) {
+    CHECK(std::string(error.what()).find("[cuda] no CUDA device: ") == 0);
+  }
+}
+#endif
