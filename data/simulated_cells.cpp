@@ -107,6 +107,7 @@ struct Point {
 /// Cells of one type tile the retina: points spread by Lloyd's algorithm over the pixels whose kernel lies
 /// inside the image, then moved to the nearest pixel.
 std::vector<Point> mosaic(std::int64_t count, std::int64_t height, std::int64_t width, Draws& draws) {
+  if (count == 0) return {};
   const double top = reach, left = reach;
   const auto bottom = static_cast<double>(height - 1 - reach), right = static_cast<double>(width - 1 - reach);
   std::vector<Point> points(static_cast<std::size_t>(count));
