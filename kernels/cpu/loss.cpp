@@ -111,8 +111,16 @@ FOVEA_INLINE F16 correlate(float* slope, const float* x, const float* y, const L
     return add(first, div(sum, count));
   };
   const F16 mean_x = mean(x), mean_y = mean(y);
-  const auto dx = [&](std::int64_t t) { return sub(frame(x, t), mean_x); };
-  const auto dy = [&](std::int64_t t) { return sub(frame(y, t), mean_y); };
+  // The deviations from a rounded mean add up to rounding errors of the mean's size, large beside the
+  // deviations of a prediction that hardly varies; so would their sum in the gradients.
+  const auto rest = [&](const float* values, F16 mean_value) {
+    return div(
+        sum_over_frames(s.frames, [&](auto t, F16 to) { return add(to, sub(frame(values, t), mean_value)); }),
+        count);
+  };
+  const F16 rest_x = rest(x, mean_x), rest_y = rest(y, mean_y);
+  const auto dx = [&](std::int64_t t) { return sub(sub(frame(x, t), mean_x), rest_x); };
+  const auto dy = [&](std::int64_t t) { return sub(sub(frame(y, t), mean_y), rest_y); };
   const F16 var_x =
       div(sum_over_frames(s.frames, [&](auto t, F16 to) { return madd(dx(t), dx(t), to); }), count);
   const F16 var_y =

@@ -56,15 +56,28 @@ T mean(const T* x, std::int64_t count, std::int64_t stride) {
   return x[0] + sum / static_cast<T>(count);
 }
 
+/// Mean of the deviations from a rounded mean. Without it they add up to rounding errors of the mean's size,
+/// which are large beside the deviations of a prediction that hardly varies, and so is their sum in the
+/// gradients.
+template <class T>
+T mean_deviation(const T* x, T mean, std::int64_t count, std::int64_t stride) {
+  T sum = 0;
+  for (std::int64_t t = 0; t < count; ++t) sum += x[t * stride] - mean;
+  return sum / static_cast<T>(count);
+}
+
 /// Moments over time of one batch item and neuron.
 template <class T>
 struct Moments {
-  T mean_x, mean_y, var_x = 0, var_y = 0, covariance = 0;
+  T mean_x, mean_y, rest_x, rest_y, var_x = 0, var_y = 0, covariance = 0;
 
   Moments(const T* x, const T* y, std::int64_t frames, std::int64_t stride)
-      : mean_x(mean(x, frames, stride)), mean_y(mean(y, frames, stride)) {
+      : mean_x(mean(x, frames, stride)),
+        mean_y(mean(y, frames, stride)),
+        rest_x(mean_deviation(x, mean_x, frames, stride)),
+        rest_y(mean_deviation(y, mean_y, frames, stride)) {
     for (std::int64_t t = 0; t < frames; ++t) {
-      const T dx = x[t * stride] - mean_x, dy = y[t * stride] - mean_y;
+      const T dx = deviation_x(x[t * stride]), dy = deviation_y(y[t * stride]);
       var_x += dx * dx;
       var_y += dy * dy;
       covariance += dx * dy;
@@ -74,6 +87,9 @@ struct Moments {
     var_y /= count;
     covariance /= count;
   }
+
+  T deviation_x(T x) const { return (x - mean_x) - rest_x; }
+  T deviation_y(T y) const { return (y - mean_y) - rest_y; }
 };
 
 /// r = cov / sqrt((var_x + eps) (var_y + eps)); d r / d x_t = (dy_t / sqrt(..) - r dx_t / (var_x + eps)) / T
@@ -96,7 +112,7 @@ void correlation(T* value, T* slope, const T* output, const T* target, const Los
       value[n % groups] += factor * r;
       if (!slope) continue;
       for (std::int64_t t = 0; t < s.frames; ++t) {
-        const T dx = x[t * s.neurons] - m.mean_x, dy = y[t * s.neurons] - m.mean_y;
+        const T dx = m.deviation_x(x[t * s.neurons]), dy = m.deviation_y(y[t * s.neurons]);
         slope[(b * s.frames + t) * s.neurons + n] =
             factor * (dy * scale - dx * pull) / static_cast<T>(s.frames);
       }
