@@ -26,7 +26,9 @@ Layout layout_of(const BatchNormShape& s) {
 
 /// body(offset in the array, offset in a lane table, Whole or First).
 template <class Body>
-FOVEA_INLINE void for_each_lane(const Layout& l, std::int64_t chunk, const Body& body) {
+FOVEA_INLINE void for_each_lane(const Layout layout, std::int64_t chunk, const Body given) {
+  const Layout l = layout;  // copies: stores of vectors may alias whatever lies in memory
+  const Body body = given;
   std::int64_t i = chunk * l.chunk;
   const std::int64_t end = i + l.chunk < l.count ? i + l.chunk : l.count;
   for (; i + l.period <= end; i += l.period)
@@ -90,7 +92,7 @@ void apply(float* y, const float* x, const float* mean, const float* inv_std,
   const Normalisation n = normalisation(tables.data, mean, inv_std, parameters, l);
   for_each_task(queue, l.chunks, [&](std::int64_t chunk, int) {
     with_activation(s.activation, [&](auto activation) {
-      for_each_lane(l, chunk, [&](std::int64_t i, std::int64_t lane, auto part) {
+      for_each_lane(l, chunk, [=](std::int64_t i, std::int64_t lane, auto part) {
         part.save(y + i, activation.value(n.z(part.load(x + i), lane)));
       });
     });
@@ -103,14 +105,14 @@ void chunk_moments(double* mean, double* squares, const float* x, float* lanes, 
   float *centre = lanes, *rest = lanes + l.period, *square = lanes + 2 * l.period;
   const double rows = static_cast<double>(rows_of(l, chunk));
   clear(rest, l);
-  for_each_lane(l, chunk, [&](std::int64_t i, std::int64_t lane, auto part) {
+  for_each_lane(l, chunk, [=](std::int64_t i, std::int64_t lane, auto part) {
     store(rest + lane, add(F16::load(rest + lane), part.load(x + i)));
   });
   gather(mean, rest, l);
   spread(centre, l, [&](std::int64_t c) { return mean[c] / rows; });
   clear(rest, l);
   clear(square, l);
-  for_each_lane(l, chunk, [&](std::int64_t i, std::int64_t lane, auto part) {
+  for_each_lane(l, chunk, [=](std::int64_t i, std::int64_t lane, auto part) {
     const F16 d = sub(part.load(x + i), part.load(centre + lane));
     store(rest + lane, add(F16::load(rest + lane), d));
     store(square + lane, madd(d, d, F16::load(square + lane)));
@@ -190,7 +192,7 @@ void grad_parameters(float* dweight, float* dbias, const float* dy, const float*
     clear(bias, l);
     clear(weight, l);
     with_activation(s.activation, [&](auto activation) {
-      for_each_lane(l, chunk, [&](std::int64_t i, std::int64_t lane, auto part) {
+      for_each_lane(l, chunk, [=](std::int64_t i, std::int64_t lane, auto part) {
         const F16 input = part.load(x + i), centred = sub(input, F16::load(n.mean + lane));
         const F16 dz = mul(part.load(dy + i), activation.slope(n.z(input, lane)));
         store(bias + lane, add(F16::load(bias + lane), dz));
@@ -217,7 +219,7 @@ void grad_input(float* dx, const float* dy, const float* x, const Normalisation&
                 const Queue& queue) {
   for_each_task(queue, l.chunks, [&](std::int64_t chunk, int) {
     with_activation(s.activation, [&](auto activation) {
-      for_each_lane(l, chunk, [&](std::int64_t i, std::int64_t lane, auto part) {
+      for_each_lane(l, chunk, [=](std::int64_t i, std::int64_t lane, auto part) {
         const F16 input = part.load(x + i);
         const F16 dz = mul(part.load(dy + i), activation.slope(n.z(input, lane)));
         F16 d = madd(input, F16::load(per_input + lane), F16::load(constant + lane));
