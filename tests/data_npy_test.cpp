@@ -122,6 +122,11 @@ TEST_CASE("malformed npy files are refused with file, field and value") {
   };
   const auto header = [&](const std::string& dictionary) { return npy_bytes(dictionary, four); };
   const std::string good = with("<f4", "(4,)");
+  const auto with_byte = [&](std::size_t at, char value) {
+    std::string bytes = good;
+    bytes[at] = value;
+    return bytes;
+  };
   const std::vector<Case> cases = {
       {"", "does not begin with"},
       {"PK\x03\x04 a zip file", "does not begin with"},
@@ -130,8 +135,8 @@ TEST_CASE("malformed npy files are refused with file, field and value") {
       {good.substr(0, 40), "cut off in its header"},
       {good.substr(0, good.size() - 1), "needs 16 bytes, the file has 15"},
       {good + "x", "needs 16 bytes, the file has 17"},
-      {std::string(good).replace(6, 1, "\x04"), "version not supported: 4.0"},
-      {std::string(good).replace(7, 1, "\x01"), "version not supported: 1.1"},
+      {with_byte(6, 4), "version not supported: 4.0"},
+      {with_byte(7, 1), "version not supported: 1.1"},
       {std::string("\x93NUMPY\x02\x00\xff\xff\xff\x7f", 12) + good, "header too long: 2147483647"},
       {with("|O", "(4,)"), "descr: element type not supported: '|O'"},
       {with("|O8", "(4,)"), "pickled objects are not read: '|O8'"},
