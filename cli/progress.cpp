@@ -56,14 +56,16 @@ void Progress::batch(std::int64_t epoch, std::int64_t batch, std::int64_t batche
   drawn_ = true;
 }
 
-void Progress::epoch(const EpochMetrics& metrics, bool best) {
+std::string Progress::epoch(const EpochMetrics& metrics, bool best) {
   validation_ = metrics.val_evaluation_loss;
   validated_ = true;
-  line(
-      fmt::format("epoch {:3}  loss {:.5g}  training correlation {:.4f}  validation correlation {:.4f}  lr "
-                  "{:.3g}  {:.1f} s{}",
-                  metrics.epoch, metrics.train_total_loss, metrics.train_evaluation_loss,
-                  metrics.val_evaluation_loss, metrics.lr, metrics.seconds, best ? "  best" : ""));
+  const std::string text = fmt::format(
+      "epoch {:3}  loss {:.5g}  training correlation {:.4f}  validation correlation {:.4f}  lr {:.3g}  "
+      "{:.1f} s{}",
+      metrics.epoch, metrics.train_total_loss, metrics.train_evaluation_loss, metrics.val_evaluation_loss,
+      metrics.lr, metrics.seconds, best ? "  best" : "");
+  line(text);
+  return text;
 }
 
 }  // namespace fovea::cli

@@ -13,7 +13,8 @@ class Progress {
   Progress(std::int64_t max_epochs, std::int64_t first_epoch, bool visible);
 
   void batch(std::int64_t epoch, std::int64_t batch, std::int64_t batches, const StepLosses& losses);
-  void epoch(const EpochMetrics& metrics, bool best);
+  /// Shows the line of an epoch and returns it.
+  std::string epoch(const EpochMetrics& metrics, bool best);
   /// A line of the log, above the bar.
   void line(const std::string& text);
 

@@ -136,6 +136,9 @@ Status train(PreparedRun run, const Options& options) {
   }
   Log log(file_in(run.folder, "log.txt"), run.resumed);
   progress.line("run folder " + run.folder);
+  log.add(text("fovea ", FOVEA_VERSION, run.resumed ? " goes on with " : " trains ", model->class_name(),
+               " of ", model->parameter_count(), " parameters on ", data.sessions.size(), " sessions, data ",
+               data.content_hash));
   RunOptions run_options;
   run_options.folder = run.folder;
   run_options.training = run.config.training;
@@ -146,8 +149,11 @@ Status train(PreparedRun run, const Options& options) {
   TrainingHooks hooks;
   hooks.on_batch = [&](std::int64_t epoch, std::int64_t batch, std::int64_t batches,
                        const StepLosses& losses) { progress.batch(epoch, batch, batches, losses); };
-  hooks.on_epoch = [&](const EpochMetrics& metrics, bool best) { progress.epoch(metrics, best); };
-  hooks.log = [&](const std::string& line) { log.add(line); };
+  hooks.on_epoch = [&](const EpochMetrics& metrics, bool best) { log.add(progress.epoch(metrics, best)); };
+  hooks.log = [&](const std::string& line) {
+    progress.line(line);
+    log.add(line);
+  };
   TrainingResult result;
   {
     Trainer trainer(*model, data, run_options, hooks);
@@ -164,6 +170,8 @@ Status train(PreparedRun run, const Options& options) {
   const auto scores = evaluate_tests(*loaded.model, data, data.checked_normalization());
   write_file_atomically(file_in(run.folder, "test.csv"), test_csv(scores));
   record_scores(best, scores);
+  const ScoreSummary summary = summarize(scores);
+  log.add(text("test correlation ", summary.mean_correlation, " over ", summary.neurons, " neurons"));
   print_scores(scores);
   return 0;
 }

@@ -114,6 +114,8 @@ void emit(YAML::Emitter& out, const Json& value) {
     } else {
       out << YAML::DoubleQuoted << word;
     }
+  } else if (value.is_null()) {
+    out << YAML::Null;
   } else if (value.is_number_float() && !std::isfinite(value.get<double>())) {
     const double number = value.get<double>();
     out << (std::isnan(number) ? ".nan" : number > 0 ? ".inf" : "-.inf");
