@@ -1,7 +1,9 @@
 #include "cli/common.hpp"
 
+#include <algorithm>
 #include <iostream>
 
+#include "kernels/tables.hpp"
 #include "training/trainer.hpp"
 
 namespace fovea::cli {
@@ -18,10 +20,14 @@ Device open_device(const DeviceChoice& choice) {
   if (choice.device != "auto")
     throw ConfigError("--device", text("must be one of cpu, cuda, emulator, auto: ", choice.device));
   try {
-    return cuda_device();
+    const Device cuda = cuda_device();
+    const auto& status = kernel_status(cuda);
+    const auto empty = [](const EntryStatus& entry) { return entry.origin == EntryOrigin::empty; };
+    if (std::none_of(status.begin(), status.end(), empty)) return cuda;
   } catch (const DeviceError&) {
-    return cpu_device(choice.threads);
+    // No driver or no GPU is no reason to fail where nobody asked for one.
   }
+  return cpu_device(choice.threads);
 }
 
 Device open_device(const RunConfig& config, const DeviceChoice& choice) {

@@ -31,7 +31,7 @@ struct DeviceChoice {
 };
 /// --device and --threads.
 void add_device_options(CLI::App& command, DeviceChoice& choice);
-/// auto: CUDA where there is a device, else the CPU.
+/// auto: CUDA where there is a device that has every kernel, else the CPU.
 Device open_device(const DeviceChoice& choice);
 Device open_device(const RunConfig& config, const DeviceChoice& choice);
 
