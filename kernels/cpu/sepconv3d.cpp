@@ -89,13 +89,13 @@ struct Cutter {
 /// of the temporal passes that reach over the ends.
 std::int64_t run_floats(const Tiling& t, int times) {
   return 16 * (t.flat ? static_cast<std::int64_t>(times) * t.tile[2]
-                      : static_cast<std::int64_t>(times) + 2 * accumulators16);
+                      : static_cast<std::int64_t>(times) + 2 * most_piece);
 }
-float* run_start(float* run, const Tiling& t) { return t.flat ? run : run + accumulators16 * 16; }
+float* run_start(float* run, const Tiling& t) { return t.flat ? run : run + most_piece * 16; }
 void clear_ends(float* run, const Tiling& t, int times) {
   if (t.flat) return;
   float* start = run_start(run, t);
-  for (int n = 0; n < accumulators16 * 16; ++n) {
+  for (int n = 0; n < most_piece * 16; ++n) {
     run[n] = 0;
     start[times * 16 + n] = 0;
   }
@@ -131,18 +131,26 @@ Staged staged_at(float* data, const TileGroup<group>& g) {
   return x;
 }
 
-/// Pointers to output element (time, h, w, channel block) of each tile of a group, null where it has none.
+/// Where output (time, h, w, channel block) of each tile of a group lies, null where it has none.
 template <int group, class T>
-FOVEA_INLINE void places_of(T* places[group], T* y, const Correlation& c, const TileGroup<group>& g,
-                            int block, int time, int h, int w) {
-  for (int u = 0; u < group; ++u) {
-    const Tile& tile = g.tile[u];
-    const bool exists = time < tile.count[0] && h < tile.count[1] && w < tile.count[2];
-    const std::int64_t frame = tile.batch * c.out[0] + tile.first[0] + time;
-    const std::int64_t pixel = (frame * c.out[1] + tile.first[1] + h) * c.out[2] + tile.first[2] + w;
-    places[u] = exists ? y + pixel * c.outputs + block * 16 : nullptr;
+struct OutputPlaces {
+  T* first[group];
+  int times[group];
+  std::int64_t frame;
+
+  FOVEA_INLINE OutputPlaces(T* y, const Correlation& c, const TileGroup<group>& g, int block, int h, int w)
+      : frame(static_cast<std::int64_t>(c.out[1]) * c.out[2] * c.outputs) {
+    for (int u = 0; u < group; ++u) {
+      const Tile& tile = g.tile[u];
+      times[u] = h < tile.count[1] && w < tile.count[2] ? tile.count[0] : 0;
+      const std::int64_t pixel = static_cast<std::int64_t>(tile.first[1] + h) * c.out[2] + tile.first[2] + w;
+      first[u] = y + (tile.batch * c.out[0] + tile.first[0]) * frame + pixel * c.outputs + block * 16;
+    }
   }
-}
+  FOVEA_INLINE void at(int time, T* places[group]) const {
+    for (int u = 0; u < group; ++u) places[u] = time < times[u] ? first[u] + time * frame : nullptr;
+  }
+};
 
 // ---- forward, and the input gradient as the forward pass of another correlation
 
@@ -155,8 +163,14 @@ struct Convolve {
   Write mode;
 };
 
+/// Input channels whose S stay in the L1 cache together, so that outputs are loaded and stored once for all.
+int inputs_together(const Correlation& c, const Tiling& t) {
+  constexpr int vectors = 320;  // 20 KB
+  return larger(1, smaller(t.inputs, vectors / larger(1, window(c, t, 0) * (t.flat ? t.tile[2] : 1))));
+}
+
 std::int64_t convolve_floats(const Correlation& c, const Tiling& t) {
-  return rounded16(staged_floats(c, t)) + rounded16(run_floats(t, window(c, t, 0))) +
+  return rounded16(staged_floats(c, t)) + inputs_together(c, t) * run_floats(t, window(c, t, 0)) +
          16 * waiting_vectors(c, t);
 }
 
@@ -166,13 +180,15 @@ void convolve_group(const Convolve& job, std::int64_t index, int block, Cutter m
   const Tiling& t = job.t;
   const TileGroup<group> g = tile_group<group>(c, t, index);
   const Staged x = staged_at(memory.take(staged_floats(c, t)), g);
-  float* const run = memory.take(run_floats(t, window(c, t, 0)));
+  const int together = inputs_together(c, t);
+  const std::int64_t run_stride = run_floats(t, window(c, t, 0));
+  float* const runs = memory.take(together * run_stride);
   float* const waiting = memory.take(16 * waiting_vectors(c, t));
-  float* const s = run_start(run, t);
+  float* const s = run_start(runs, t);
   const int times = g.times(), taps = spatial_taps_of(c);
   const int channels = smaller(16 / group, c.outputs - block * 16);
   const int columns = t.flat ? g.count[2] : 1;  // of a run
-  clear_ends(run, t, times);
+  for (int n = 0; n < together; ++n) clear_ends(runs + n * run_stride, t, times);
   for (int first = 0; first < c.inputs; first += t.inputs) {
     const int inputs = smaller(t.inputs, c.inputs - first);
     stage(x, job.x, c, g, first, inputs);
@@ -183,25 +199,31 @@ void convolve_group(const Convolve& job, std::int64_t index, int block, Cutter m
         float* const out = t.inputs == c.inputs
                                ? waiting
                                : waiting + (static_cast<std::int64_t>(h) * t.tile[2] + w) * t.tile[0] * 16;
-        for (int i = 0; i < inputs; ++i) {
+        for (int i = 0, part; i < inputs; i += part) {
+          part = smaller(together, inputs - i);
           const std::int64_t pair = static_cast<std::int64_t>(block) * c.inputs + first + i;
-          spatial_pass<group>(s, x.data + i * x.channel + p.offset, job.weights.spatial + pair * taps * 16,
-                              p.taps, {x.row, x.column}, c.kernel[2], times * columns);
+          for (int n = 0; n < part; ++n)
+            spatial_pass<group>(s + n * run_stride, x.data + (i + n) * x.channel + p.offset,
+                                job.weights.spatial + (pair + n) * taps * 16, p.taps, {x.row, x.column},
+                                c.kernel[2], times * columns);
           for (int column = 0; column < columns; ++column)
             temporal_pass(out + static_cast<std::int64_t>(column) * t.tile[0] * 16,
                           s + static_cast<std::int64_t>(column) * times * 16,
-                          job.weights.temporal + pair * c.kernel[0] * 16, c.kernel[0], -g.begin[0], times,
-                          g.count[0], first + i > 0, !t.flat);
+                          job.weights.temporal + pair * c.kernel[0] * 16,
+                          {part, run_stride, c.kernel[0] * 16}, c.kernel[0], -g.begin[0], times, g.count[0],
+                          first + i > 0, !t.flat);
         }
         if (!last) continue;
-        for (int column = 0; column < columns; ++column)
+        for (int column = 0; column < columns; ++column) {
+          const OutputPlaces<group, float> places(job.y, c, g, block, h, w + column);
           for (int time = 0; time < g.count[0]; ++time) {
             float* to[group];
-            places_of<group>(to, job.y, c, g, block, time, h, w + column);
+            places.at(time, to);
             scatter_lanes<group>(to,
                                  F16::load(out + (static_cast<std::int64_t>(column) * t.tile[0] + time) * 16),
                                  channels, job.mode == Write::accumulate);
           }
+        }
       }
   }
 }
@@ -283,13 +305,15 @@ template <int group>
 void load_run(float* d, const float* dy, const Correlation& c, const TileGroup<group>& g, int block, int h,
               int w, int columns) {
   const int channels = smaller(16 / group, c.outputs - block * 16);
-  for (int column = 0; column < columns; ++column)
+  for (int column = 0; column < columns; ++column) {
+    const OutputPlaces<group, const float> places(dy, c, g, block, h, w + column);
     for (int time = 0; time < g.count[0]; ++time) {
       const float* from[group];
-      places_of<group>(from, dy, c, g, block, time, h, w + column);
+      places.at(time, from);
       store(d + (static_cast<std::int64_t>(column) * g.count[0] + time) * 16,
             gather_lanes<group>(from, channels));
     }
+  }
 }
 
 template <int group>
@@ -324,8 +348,8 @@ void gradient_group(const WeightGradient& job, const Sums& sums, std::int64_t in
             const std::int64_t at = static_cast<std::int64_t>(column) * times * 16;
             temporal_gradient_pass(sums.temporal + static_cast<std::int64_t>(i) * kernel * 16, s + at,
                                    d_column, kernel, -g.begin[0], times, g.count[0], !t.flat);
-            temporal_pass(ds + at, d_column, job.weights.flipped_temporal + pair * kernel * 16, kernel,
-                          g.begin[0] - (kernel - 1), g.count[0], times, false, !t.flat);
+            temporal_pass(ds + at, d_column, job.weights.flipped_temporal + pair * kernel * 16, {1, 0, 0},
+                          kernel, g.begin[0] - (kernel - 1), g.count[0], times, false, !t.flat);
           }
           spatial_gradient_pass<group>(sums.spatial + static_cast<std::int64_t>(i) * taps * 16, from, ds,
                                        p.taps, {x.row, x.column}, c.kernel[2], times * columns);

@@ -37,36 +37,80 @@ template <int group, int N>
   for (int n = 0; n < N; ++n) store(out + n * 16, sum[n]);
 }
 
-/// out[n] (+)= sum over k of weight[k] * in[n + k], k in [begin, end).
-template <int N>
-[[gnu::noinline]] void temporal_taps(float* out, const float* in, const float* weight, int begin, int end,
-                                     bool accumulate) {
-  F16 sum[N];
+// Along time one loaded vector serves several products, so these two need fewer loads than products: `block`
+// factors stay in registers. On AVX2 they run on half vectors, which leaves registers for that.
+#if defined(__AVX512F__)
+using TimeVector = F16;
+constexpr int time_lanes = 16, most_time_sums = 24;
+#else
+using TimeVector = F8;
+constexpr int time_lanes = 8, most_time_sums = 8;
+#endif
+constexpr int most_piece = 24;  // zeros around a run, for any instruction set
+
+/// sum[n] += sum over r of in[n + r] * factor[r], r rising.
+template <int N, int block>
+FOVEA_INLINE void slide(TimeVector (&sum)[N], const float* in, const float* factor) {
+  TimeVector f[block];
   FOVEA_UNROLL
-  for (int n = 0; n < N; ++n) sum[n] = accumulate ? F16::load(out + n * 16) : F16::zero();
-  for (int k = begin; k < end; ++k) {
-    const F16 tap = F16::load(weight + k * 16);
+  for (int r = 0; r < block; ++r) f[r] = TimeVector::load(factor + r * 16);
+  FOVEA_UNROLL
+  for (int m = 0; m < N + block - 1; ++m) {
+    const TimeVector v = TimeVector::load(in + m * 16);
     FOVEA_UNROLL
-    for (int n = 0; n < N; ++n) sum[n] = madd(F16::load(in + (n + k) * 16), tap, sum[n]);
+    for (int r = 0; r < block; ++r)
+      if (m - r >= 0 && m - r < N) sum[m - r] = madd(v, f[r], sum[m - r]);
   }
-  FOVEA_UNROLL
-  for (int n = 0; n < N; ++n) store(out + n * 16, sum[n]);
+}
+template <int N>
+FOVEA_INLINE void slide_all(TimeVector (&sum)[N], const float* in, const float* factor, int begin, int end) {
+  constexpr int block = 4;
+  int k = begin;
+  for (; k + block <= end; k += block) slide<N, block>(sum, in + k * 16, factor + k * 16);
+  in += k * 16;
+  factor += k * 16;
+  if (end - k == 3) return slide<N, 3>(sum, in, factor);
+  if (end - k == 2) return slide<N, 2>(sum, in, factor);
+  if (end - k == 1) slide<N, 1>(sum, in, factor);
+}
+
+/// Channels that are summed in one go: how many, and the distances of their runs and weights in floats.
+struct Channels {
+  int count;
+  std::int64_t run, weight;
+};
+
+/// out[n] (+)= sum over channels and k of weight[k] * in[n + k], k in [begin, end).
+template <int N>
+[[gnu::noinline]] void temporal_taps(float* out, const float* in, const float* weight, Channels channels,
+                                     int begin, int end, bool accumulate) {
+  for (int lane = 0; lane < 16; lane += time_lanes) {
+    TimeVector sum[N];
+    FOVEA_UNROLL
+    for (int n = 0; n < N; ++n)
+      sum[n] = accumulate ? TimeVector::load(out + n * 16 + lane) : TimeVector::zero();
+    for (int i = 0; i < channels.count; ++i)
+      slide_all<N>(sum, in + i * channels.run + lane, weight + i * channels.weight + lane, begin, end);
+    FOVEA_UNROLL
+    for (int n = 0; n < N; ++n) store(out + n * 16 + lane, sum[n]);
+  }
 }
 
 /// grad[n] += sum over t of factor[t] * in[t + n], t in [begin, end): gradient of N temporal taps.
 template <int N>
 [[gnu::noinline]] void temporal_tap_gradients(float* grad, const float* in, const float* factor, int begin,
                                               int end) {
-  F16 sum[N];
-  FOVEA_UNROLL
-  for (int n = 0; n < N; ++n) sum[n] = F16::zero();
-  for (int t = begin; t < end; ++t) {
-    const F16 f = F16::load(factor + t * 16);
+  for (int lane = 0; lane < 16; lane += time_lanes) {
+    TimeVector sum[N];
     FOVEA_UNROLL
-    for (int n = 0; n < N; ++n) sum[n] = madd(F16::load(in + (t + n) * 16), f, sum[n]);
+    for (int n = 0; n < N; ++n) sum[n] = TimeVector::zero();
+    slide_all<N>(sum, in + lane, factor + lane, begin, end);
+    FOVEA_UNROLL
+    for (int n = 0; n < N; ++n) {
+      float* to = grad + n * 16 + lane;
+      store(to, add(TimeVector::load(to), sum[n]));
+    }
   }
-  FOVEA_UNROLL
-  for (int n = 0; n < N; ++n) store(grad + n * 16, add(F16::load(grad + n * 16), sum[n]));
 }
 
 /// grad[tap[n]] += sum over q of factor[q] * x[offset[n]][q]: gradient of N spatial taps.
@@ -105,26 +149,53 @@ template <int group, int N>
   }
 }
 
-// Loops above an inner loop: `count` is cut into nearly equal pieces of at most accumulators16.
+// Loops above an inner loop: `count` is cut into nearly equal pieces of at most `most`.
 
 /// Calls piece(constant, begin) for consecutive pieces of [0, count); `constant` carries the size as a type.
 template <int N>
 struct Size {
   static constexpr int value = N;
 };
-template <int N, class Piece>
+template <int most, class Piece>
 FOVEA_INLINE void call_sized(int size, int begin, const Piece& piece) {
-  if constexpr (N > 1) {
-    if (size < N) return call_sized<N - 1>(size, begin, piece);
+  switch (size) {
+#define FOVEA_SIZE(n) \
+  case n:             \
+    if constexpr (n <= most) return piece(Size<n>{}, begin);
+    FOVEA_SIZE(1) break;
+    FOVEA_SIZE(2) break;
+    FOVEA_SIZE(3) break;
+    FOVEA_SIZE(4) break;
+    FOVEA_SIZE(5) break;
+    FOVEA_SIZE(6) break;
+    FOVEA_SIZE(7) break;
+    FOVEA_SIZE(8) break;
+    FOVEA_SIZE(9) break;
+    FOVEA_SIZE(10) break;
+    FOVEA_SIZE(11) break;
+    FOVEA_SIZE(12) break;
+    FOVEA_SIZE(13) break;
+    FOVEA_SIZE(14) break;
+    FOVEA_SIZE(15) break;
+    FOVEA_SIZE(16) break;
+    FOVEA_SIZE(17) break;
+    FOVEA_SIZE(18) break;
+    FOVEA_SIZE(19) break;
+    FOVEA_SIZE(20) break;
+    FOVEA_SIZE(21) break;
+    FOVEA_SIZE(22) break;
+    FOVEA_SIZE(23) break;
+    FOVEA_SIZE(24) break;
+#undef FOVEA_SIZE
   }
-  piece(Size<N>{}, begin);
 }
-template <class Piece>
+template <int most, class Piece>
 FOVEA_INLINE void for_each_piece(int count, const Piece& piece) {
-  const int pieces = (count + accumulators16 - 1) / accumulators16;
+  static_assert(most <= most_piece);
+  const int pieces = (count + most - 1) / most;
   for (int p = 0, begin = 0; p < pieces; ++p) {
     const int end = static_cast<int>(static_cast<std::int64_t>(count) * (p + 1) / pieces);
-    call_sized<accumulators16>(end - begin, begin, piece);
+    call_sized<most>(end - begin, begin, piece);
     begin = end;
   }
 }
@@ -133,23 +204,23 @@ FOVEA_INLINE void for_each_piece(int count, const Piece& piece) {
 template <int group>
 void spatial_pass(float* out, const float* x, const float* weight, TapRange taps, TapStrides strides,
                   int kernel_w, int count) {
-  for_each_piece(count, [&](auto size, int q) {
+  for_each_piece<accumulators16>(count, [&](auto size, int q) {
     spatial_taps<group, decltype(size)::value>(out + q * 16, x + q * group, weight, taps, strides, kernel_w);
   });
 }
 
-/// out[t] (+)= sum over k of weight[k] * in[t + k + shift] for t in [0, count), k in [0, kernel), where `in`
-/// has `length` vectors and zeros around them, as many as a piece is long; without `zeros`, pieces are of
-/// one.
-FOVEA_INLINE void temporal_pass(float* out, const float* in, const float* weight, int kernel, int shift,
-                                int length, int count, bool accumulate, bool zeros) {
+/// out[t] (+)= sum over channels and k of weight[k] * in[t + k + shift] for t in [0, count), k in [0,
+/// kernel), where a run of `in` has `length` vectors and most_piece zeros on both sides; without `zeros`,
+/// pieces are of one output.
+FOVEA_INLINE void temporal_pass(float* out, const float* in, const float* weight, Channels channels,
+                                int kernel, int shift, int length, int count, bool accumulate, bool zeros) {
   const auto piece = [&](auto size, int t) {
     constexpr int N = decltype(size)::value;
     const int first = -(t + N - 1 + shift), last = length - t - shift;
-    temporal_taps<N>(out + t * 16, in + static_cast<std::int64_t>(t + shift) * 16, weight,
+    temporal_taps<N>(out + t * 16, in + static_cast<std::int64_t>(t + shift) * 16, weight, channels,
                      first > 0 ? first : 0, last < kernel ? last : kernel, accumulate);
   };
-  if (zeros) return for_each_piece(count, piece);
+  if (zeros) return for_each_piece<most_time_sums>(count, piece);
   for (int t = 0; t < count; ++t) piece(Size<1>{}, t);
 }
 
@@ -162,7 +233,7 @@ FOVEA_INLINE void temporal_gradient_pass(float* grad, const float* in, const flo
     temporal_tap_gradients<N>(grad + k * 16, in + static_cast<std::int64_t>(k + shift) * 16, factor,
                               first > 0 ? first : 0, last < count ? last : count);
   };
-  if (zeros) return for_each_piece(kernel, piece);
+  if (zeros) return for_each_piece<most_time_sums>(kernel, piece);
   for (int k = 0; k < kernel; ++k) piece(Size<1>{}, k);
 }
 
@@ -173,7 +244,7 @@ void spatial_gradient_pass(float* grad, const float* x, const float* factor, Tap
   const int columns = taps.column_end - taps.column_begin;
   int tap[accumulators16];
   std::int64_t offset[accumulators16];
-  for_each_piece((taps.row_end - taps.row_begin) * columns, [&](auto size, int first) {
+  for_each_piece<accumulators16>((taps.row_end - taps.row_begin) * columns, [&](auto size, int first) {
     constexpr int N = decltype(size)::value;
     int kh = taps.row_begin + first / columns, kw = taps.column_begin + first % columns;
     for (int n = 0; n < N; ++n) {

@@ -204,17 +204,21 @@ void stage(const Staged& to, const float* x, const Correlation& c, const TileGro
   const int segments = whole ? 1 : columns, length = whole ? columns * inputs : inputs;
   constexpr int strip = 16;
   for (int row = 0; row < rows; ++row)
-    for (int segment = 0; segment < segments; ++segment)
+    for (int segment = 0, input = 0, column = 0; segment < segments; ++segment)
       for (int e0 = 0; e0 < length; e0 += strip) {
         const int elements = smaller(strip, length - e0);
         float* to_element[strip];
         for (int e = 0; e < elements; ++e) {
-          const int element = e0 + e;
-          to_element[e] = target(element % inputs, row, segment + element / inputs);
+          to_element[e] = target(input, row, column);
+          if (++input == inputs) {
+            input = 0;
+            ++column;
+          }
         }
-        const auto from = [&](int r) {
-          return source(r % group, g.begin[0] + r / group, g.begin[1] + row, g.begin[2] + segment) + e0;
-        };
+        const float* first[group];
+        for (int u = 0; u < group; ++u)
+          first[u] = source(u, g.begin[0], g.begin[1] + row, g.begin[2] + segment) + e0;
+        const auto from = [&](int r) { return first[r % group] + r / group * frame; };
         int r = 0;
         for (; r + 4 <= times; r += 4) {
           const float* rows4[4] = {from(r), from(r + 1), from(r + 2), from(r + 3)};
