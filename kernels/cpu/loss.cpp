@@ -58,17 +58,18 @@ void poisson_rows(float* sums, float* slope, const float* output, const float* t
                   const PoissonOptions& options, float slope_factor, std::int64_t begin, std::int64_t end) {
   const F16 eps = F16::broadcast(static_cast<float>(options.eps)), factor = F16::broadcast(slope_factor);
   const std::int64_t lag = s.target_frames - s.frames;
-  for_each_vector(0, s.neurons, [&](std::int64_t n, auto part) {
-    F16 sum = F16::zero();
-    for (std::int64_t row = begin; row < end; ++row) {
-      const std::int64_t at = row * s.neurons + n, frame = row % s.frames;
-      const F16 t = part.load(target + (row / s.frames * s.target_frames + lag + frame) * s.neurons + n);
+  for (std::int64_t n = 0; n < s.neurons; ++n) sums[n] = 0;
+  for (std::int64_t row = begin; row < end; ++row) {
+    const std::int64_t target_row = row / s.frames * s.target_frames + lag + row % s.frames;
+    for_each_vector(0, s.neurons, [=](std::int64_t n, auto part) {
+      const std::int64_t at = row * s.neurons + n;
+      const F16 t = part.load(target + target_row * s.neurons + n);
       const TermAndSlope p = poisson_term<log_input>(part.load(output + at), t, eps);
-      sum = add(sum, options.stirling ? add(p.term, stirling(t)) : p.term);
+      const F16 term = options.stirling ? add(p.term, stirling(t)) : p.term;
+      part.save(sums + n, add(part.load(sums + n), term));
       if (slope) part.save(slope + at, mul(factor, p.slope));
-    }
-    part.save(sums + n, sum);
-  });
+    });
+  }
 }
 
 void poisson(float* value, float* slope, const float* output, const float* target, const LossShape& s,

@@ -129,26 +129,23 @@ void grad_activate(float* dz, float* dscale, float* dbias, const float* dy, cons
                    Write bias_mode, const Queue& queue) {
   const std::int64_t blocks = (s.rows + block_rows - 1) / block_rows;
   const Scratch memory(queue, 2 * blocks * s.neurons);
-  for_each_chunk(
-      queue, s.rows, block_rows, [&](std::int64_t begin, std::int64_t end, std::int64_t block, int) {
-        float *scale_sum = memory.data + 2 * block * s.neurons, *bias_sum = scale_sum + s.neurons;
-        with_activation(s.activation, [&](auto activation) {
-          for_each_vector(0, s.neurons, [&](std::int64_t n, auto part) {
-            const F16 factor = load_or(scale, n, 1, part), offset = load_or(bias, n, 0, part);
-            F16 scale_total = F16::zero(), bias_total = F16::zero();
-            for (std::int64_t row = begin; row < end; ++row) {
-              const std::int64_t at = row * s.neurons + n;
-              const F16 input = part.load(z + at);
-              const F16 slope = mul(part.load(dy + at), activation.slope(madd(input, factor, offset)));
-              part.save(dz + at, mul(slope, factor));
-              scale_total = madd(slope, input, scale_total);
-              bias_total = add(bias_total, slope);
-            }
-            part.save(scale_sum + n, scale_total);
-            part.save(bias_sum + n, bias_total);
-          });
-        });
-      });
+  for_each_chunk(queue, s.rows, block_rows,
+                 [&](std::int64_t begin, std::int64_t end, std::int64_t block, int) {
+                   float *scale_sum = memory.data + 2 * block * s.neurons, *bias_sum = scale_sum + s.neurons;
+                   for (std::int64_t n = 0; n < s.neurons; ++n) scale_sum[n] = bias_sum[n] = 0;
+                   with_activation(s.activation, [&](auto activation) {
+                     for (std::int64_t row = begin; row < end; ++row)
+                       for_each_vector(0, s.neurons, [=](std::int64_t n, auto part) {
+                         const std::int64_t at = row * s.neurons + n;
+                         const F16 factor = load_or(scale, n, 1, part), input = part.load(z + at);
+                         const F16 u = madd(input, factor, load_or(bias, n, 0, part));
+                         const F16 slope = mul(part.load(dy + at), activation.slope(u));
+                         part.save(dz + at, mul(slope, factor));
+                         part.save(scale_sum + n, madd(slope, input, part.load(scale_sum + n)));
+                         part.save(bias_sum + n, add(part.load(bias_sum + n), slope));
+                       });
+                   });
+                 });
   if (dscale) finish_sums(dscale, memory.data, blocks, s.neurons, scale_mode);
   if (dbias) finish_sums(dbias, memory.data + s.neurons, blocks, s.neurons, bias_mode);
 }
