@@ -160,6 +160,12 @@ __global__ void global_out_of_bounds(float* data) {
 
 __global__ void misaligned_vector(float* data) {
   if (threadIdx.x != 0) return;
+  const float4* four = reinterpret_cast<const float4*>(data + 1);  // wrong: 4 bytes off
+  data[0] = four->x + four->w;
+}
+
+__global__ void misaligned_vector_copy(float* data) {
+  if (threadIdx.x != 0) return;
   const float4 four = *reinterpret_cast<const float4*>(data + 1);  // wrong: 4 bytes off
   data[0] = four.x + four.w;
 }
@@ -249,6 +255,7 @@ const std::map<std::string, Planted>& planted() {
       {"dynamic_shared_out_of_bounds", {dynamic_shared_out_of_bounds, 1, kThreads, kThreads * 4}},
       {"global_out_of_bounds", {global_out_of_bounds}},
       {"misaligned_vector", {misaligned_vector}},
+      {"misaligned_vector_copy", {misaligned_vector_copy}},
       {"missing_barrier", {missing_barrier}},
       {"barrier_after_next_write", {barrier_after_next_write}},
       {"shuffle_as_barrier", {shuffle_as_barrier}},

@@ -152,7 +152,7 @@ __global__ void copy_through_shared_kernel(float* out, const float* x, int valid
   float* tile = &tile_storage[0].x;
   const int first = blockIdx.x * kTile;
   for (int i = threadIdx.x * kPerCopy; i < kTile; i += blockDim.x * kPerCopy)
-    gpu::cp_async<Bytes>(&tile[i], &x[first + i], first + i < valid);
+    gpu::cp_async<Bytes>(&tile[i], first + i < valid ? x + first + i : x, first + i < valid);
   gpu::cp_commit();
   gpu::cp_wait<0>();
   __syncthreads();
