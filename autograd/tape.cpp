@@ -78,6 +78,21 @@ void record_node(const Tensor& output, std::vector<Tensor> inputs, std::shared_p
   node->output_ = output.body().autograd;
 }
 
+// A graph that is dropped without a backward pass is freed node by node instead of by recursion.
+Node::~Node() {
+  std::vector<Tensor> pending = std::move(inputs_);
+  while (!pending.empty()) {
+    const Tensor tensor = std::move(pending.back());
+    pending.pop_back();
+    AutogradState* state = state_of(tensor);
+    if (!state || !tensor.unique() || tensor.body().autograd.use_count() != 1 || !state->producer ||
+        state->producer.use_count() != 1)
+      continue;
+    for (Tensor& input : state->producer->inputs_) pending.push_back(std::move(input));
+    state->producer->inputs_.clear();
+  }
+}
+
 bool Node::needs_gradient(std::size_t index) const { return wants_gradient(inputs_.at(index)); }
 
 GradientBuffer Node::input_gradient(std::size_t index) {

@@ -39,7 +39,10 @@ struct GradientBuffer {
 /// they are freed when it has run.
 class Node {
  public:
-  virtual ~Node() = default;
+  Node() = default;
+  Node(const Node&) = default;
+  Node(Node&&) = default;
+  virtual ~Node();
   /// d_output has the shape of the op's output. Writes through input_gradient or pass_gradient.
   virtual void backward(const Tensor& d_output) = 0;
 

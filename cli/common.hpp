@@ -44,8 +44,10 @@ std::string chosen_session(const Model& model, const std::string& given);
 /// The model's own normalisation; where its provenance has none, the identity and a note on stderr.
 Normalization model_normalization(const LoadedModel& loaded);
 
-/// The model section of a run completed with the sessions of the data; ConfigError where the stimulus does
-/// not fit.
+/// The model section of a run completed with the sessions of the data.
 Json with_sessions(const RunConfig& config, const DataSet& data);
+
+/// ConfigError where the stimulus of the data is not what the model takes.
+void check_fits(const Model& model, const DataSet& data);
 
 }  // namespace fovea::cli

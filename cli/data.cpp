@@ -13,6 +13,7 @@ namespace {
 struct Options {
   std::string config, dump;
   std::vector<std::string> overrides;
+  DeviceChoice device;
 };
 
 /// What one tier of a session holds, as the model sees it: stimulus (clips,C,T,H,W), responses (clips,T,N).
@@ -76,7 +77,7 @@ void print_tier(const Tier& tier) {
 Status show(const Options& options) {
   const RunConfig config = read_run_config(options.config, options.overrides);
   const DataSet data = load_openretina(config.data);
-  const Device device = cpu_device(1);
+  const Device device = open_device(config, options.device);
   const Normalization& normalization = data.checked_normalization();
   fmt::print(
       "{} sessions, stimulus {} x {} x {} (channels x height x width), normalised by mean {:.8g} and "
@@ -84,7 +85,11 @@ Status show(const Options& options) {
       "content {}\n",
       data.sessions.size(), data.channels, data.height, data.width, normalization.mean,
       normalization.deviation, data.content_hash);
-  if (!options.dump.empty()) std::filesystem::create_directories(options.dump);
+  for (const Session& session : data.sessions)
+    (void)split_clips(session, config.data);  // before anything is written
+  std::error_code failure;
+  if (!options.dump.empty() && !std::filesystem::create_directories(options.dump, failure) && failure)
+    throw Error(options.dump, text("cannot be made: ", failure.message()));
   for (const Session& session : data.sessions) {
     fmt::print("session {}: {} neurons, {} training frames\n", session.key, session.neurons,
                session.stimulus.frames());
@@ -109,6 +114,7 @@ void add_data(CLI::App& app, Run& run) {
   command->add_option("CONFIG", options->config, "run configuration")->required();
   command->add_option("OVERRIDES", options->overrides, "section.key=value ..");
   command->add_option("--dump", options->dump, "folder for <session>_<tier>.safetensors, normalised");
+  add_device_options(*command, options->device);
   command->footer("Example: fovea data configs/salamander_wn.yaml data.path=salamander_wn --dump dumped");
   command->callback([=, &run] { run = [=] { return show(*options); }; });
 }

@@ -20,13 +20,21 @@ bool is_config(const std::string& path) {
   return ends(".yaml") || ends(".yml");
 }
 
+std::unique_ptr<Model> fitting_model(const RunConfig& config, const Placement& placement) {
+  const DataSet data = load_openretina(config.data);
+  auto model =
+      make_model(with_sessions(config, data).dump(), placement, static_cast<std::uint64_t>(config.seed));
+  check_fits(*model, data);
+  return model;
+}
+
 /// The model of a configuration; its sessions come from the data, or from n_neurons_dict where there is no
 /// data yet.
 std::unique_ptr<Model> model_of(const RunConfig& config, const Placement& placement) {
-  Json section = config.model;
+  const Json& section = config.model;
   if (section.is_null()) throw ConfigError("config", "the section 'model' is missing");
   if (!section.contains("n_neurons_dict") && !section.contains("sessions"))
-    section = with_sessions(config, load_openretina(config.data));
+    return fitting_model(config, placement);
   return make_model(section.dump(), placement, static_cast<std::uint64_t>(config.seed));
 }
 

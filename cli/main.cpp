@@ -17,13 +17,22 @@ int main(int count, char** arguments) {
     app.parse(count, arguments);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help
+    if (dynamic_cast<const CLI::ConversionError*>(&error) ||
+        dynamic_cast<const CLI::ValidationError*>(&error)) {
+      std::cerr << "fovea: [command line] wrong value: " << error.what() << '\n';
+      return 1;
+    }
     std::cerr << "fovea: " << error.what() << "\nRun with --help for more information.\n";
     return 2;
   }
   try {
     return run();
-  } catch (const std::exception& error) {
+  } catch (const fovea::Error& error) {
     std::cerr << "fovea: " << error.what() << '\n';
-    return 1;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "fovea: [memory] the system has no more\n";
+  } catch (const std::exception& error) {
+    std::cerr << "fovea: [system] " << error.what() << '\n';
   }
+  return 1;
 }

@@ -32,6 +32,7 @@ Status predict(const Options& options) {
   const Normalization normalization = options.raw ? Normalization{} : model_normalization(loaded);
   const StoredArray stimulus = open_npy(options.stimulus);
   const std::vector<StoredArray> clips = clips_of(stimulus);
+  if (clips.empty()) throw FormatError(options.stimulus, text("no clips: ", shape_text(stimulus.shape())));
   model.apply_constraints(session);  // the loaded model is this command's own
   std::vector<float> values;
   std::int64_t frames = 0;

@@ -39,18 +39,18 @@ void Progress::line(const std::string& text) {
 void Progress::batch(std::int64_t epoch, std::int64_t batch, std::int64_t batches, const StepLosses& losses) {
   if (!visible_) return;
   const auto now = std::chrono::steady_clock::now();
-  if (drawn_ && now - last_drawn_ < std::chrono::milliseconds(100) && batch + 1 < batches) return;
+  if (drawn_ && now - last_drawn_ < std::chrono::milliseconds(100) && batch < batches) return;
   last_drawn_ = now;
   constexpr int width = 24;
-  const double done =
-      static_cast<double>(epoch) + static_cast<double>(batch + 1) / static_cast<double>(batches);
+  const double done = static_cast<double>(epoch) + static_cast<double>(batch) / static_cast<double>(batches);
   const double worked = done - static_cast<double>(first_epoch_);
   const double left = seconds() / std::max(worked, 1e-9) * (static_cast<double>(max_epochs_) - done);
-  const int filled = static_cast<int>(static_cast<double>(width) * static_cast<double>(batch + 1) /
-                                      static_cast<double>(batches));
+  const int filled = std::clamp(static_cast<int>(static_cast<double>(width) * static_cast<double>(batch) /
+                                                 static_cast<double>(batches)),
+                                0, width);
   clear();
   fmt::print(stderr, "epoch {}/{} [{:=<{}}{: <{}}] {}/{}  loss {:.4g}{}  at most {} left", epoch + 1,
-             max_epochs_, "", filled, "", width - filled, batch + 1, batches, losses.total,
+             max_epochs_, "", filled, "", width - filled, batch, batches, losses.total,
              validated_ ? fmt::format("  validation correlation {:.4f}", validation_) : "", duration(left));
   std::fflush(stderr);
   drawn_ = true;

@@ -12,6 +12,7 @@ class Progress {
   /// `visible`: stderr is a terminal.
   Progress(std::int64_t max_epochs, std::int64_t first_epoch, bool visible);
 
+  /// `batch` batches of the epoch are done.
   void batch(std::int64_t epoch, std::int64_t batch, std::int64_t batches, const StepLosses& losses);
   /// Shows the line of an epoch and returns it.
   std::string epoch(const EpochMetrics& metrics, bool best);

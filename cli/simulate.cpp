@@ -8,6 +8,7 @@ void add_simulate(CLI::App& app, Run& run) {
     std::string folder;
     SimulatedRetinaOptions retina;
     std::vector<std::int64_t> size{24, 24};
+    DeviceChoice device;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
@@ -21,9 +22,12 @@ void add_simulate(CLI::App& app, Run& run) {
       ->expected(2)
       ->capture_default_str();
   command->add_option("--seed", options->retina.seed, "of everything")->capture_default_str();
+  add_device_options(*command, options->device);
   command->footer("Example: fovea simulate retina --neurons 48 --frames 24000 --size 24 24 --seed 1");
   command->callback([=, &run] {
     run = [=] {
+      (void)open_device(
+          options->device);  // an error where it is not to be had; the simulation is exact on any
       SimulatedRetinaOptions retina = options->retina;
       retina.height = options->size[0];
       retina.width = options->size[1];

@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <filesystem>
@@ -28,8 +29,10 @@ std::atomic<int> stop_signal{0};
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
 
 void on_signal(int signal) {
-  if (stop_requested.exchange(true)) _exit(128 + signal);  // the second one does not wait
-  stop_signal = signal;
+  int none = 0;
+  if (!stop_signal.compare_exchange_strong(none, signal))
+    _exit(128 + signal);  // the second one does not wait
+  stop_requested = true;
 }
 
 void watch_signals() {
@@ -107,64 +110,35 @@ PreparedRun prepare(const Options& options) {
   return result;
 }
 
-Status train(PreparedRun run, const Options& options) {
-  const Device device = open_device(run.config, options.device);
-  const Placement placement{device, DType::f32};
-  const DataSet data = load_openretina(run.config.data);
-  std::unique_ptr<Model> model;
-  std::optional<Checkpoint> checkpoint;
-  if (run.resumed) {
-    checkpoint = read_checkpoint(checkpoint_path(run.folder), device);
-    model = make_model(*checkpoint, placement);
-  } else {
-    model = make_model(with_sessions(run.config, data).dump(), placement,
-                       static_cast<std::uint64_t>(run.config.seed));
-    const Shape sample = model->in_shape();
-    if (sample[0] != data.channels || sample[-2] != data.height || sample[-1] != data.width)
-      throw ConfigError("model", text("in_shape must fit the stimulus of ", data.channels, " channels, ",
-                                      data.height, " x ", data.width, " pixels: ", sample));
-  }
-  Progress progress(run.config.training.max_epochs, checkpoint ? checkpoint->state.epoch : 0,
-                    isatty(STDERR_FILENO));
-  if (!options.from.empty()) start_from(*model, options.from, progress);
-  if (!run.resumed) {
-    run.folder = create_run_folder(run.config.output, run.config.experiment);
-    RunConfig resolved = run.config;
-    resolved.model = Json::parse(model->config());
-    resolved.model.erase("sessions");
-    write_file_atomically(file_in(run.folder, "config.yaml"), write_yaml(write_run_config(resolved)));
-  }
-  Log log(file_in(run.folder, "log.txt"), run.resumed);
-  progress.line("run folder " + run.folder);
-  log.add(text("fovea ", FOVEA_VERSION, run.resumed ? " goes on with " : " trains ", model->class_name(),
-               " of ", model->parameter_count(), " parameters on ", data.sessions.size(), " sessions, data ",
-               data.content_hash));
-  RunOptions run_options;
-  run_options.folder = run.folder;
-  run_options.training = run.config.training;
-  run_options.data = run.config.data;
-  run_options.seed = static_cast<std::uint64_t>(run.config.seed);
-  run_options.version = FOVEA_VERSION;
-  run_options.data_description = write_data_options(run.config.data).dump();
-  TrainingHooks hooks;
-  hooks.on_batch = [&](std::int64_t epoch, std::int64_t batch, std::int64_t batches,
-                       const StepLosses& losses) { progress.batch(epoch, batch, batches, losses); };
-  hooks.on_epoch = [&](const EpochMetrics& metrics, bool best) { log.add(progress.epoch(metrics, best)); };
-  hooks.log = [&](const std::string& line) {
-    progress.line(line);
-    log.add(line);
-  };
-  TrainingResult result;
-  {
-    Trainer trainer(*model, data, run_options, hooks);
-    if (checkpoint) trainer.resume(*checkpoint);
-    watch_signals();
-    result = trainer.run(&stop_requested);
-  }
-  if (result.end == TrainingEnd::interrupted) {
-    progress.line("interrupted; go on with: fovea train --resume " + run.folder);
-    return 128 + stop_signal.load();
-  }
+/// The run folder with its resolved configuration.
+std::string open_folder(const RunConfig& config, const Model& model) {
+  const std::string folder = create_run_folder(config.output, config.experiment);
+  RunConfig resolved = config;
+  resolved.model = Json::parse(model.config());
+  resolved.model.erase("sessions");
+  write_file_atomically(file_in(folder, "config.yaml"), write_yaml(write_run_config(resolved)));
+  return folder;
+}
+
+RunOptions run_options(const PreparedRun& run) {
+  RunOptions options;
+  options.folder = run.folder;
+  options.training = run.config.training;
+  options.data = run.config.data;
+  options.seed = static_cast<std::uint64_t>(run.config.seed);
+  options.version = FOVEA_VERSION;
+  options.data_description = write_data_options(run.config.data).dump();
+  return options;
+}
+
+bool has_tests(const DataSet& data) {
+  return std::any_of(data.sessions.begin(), data.sessions.end(),
+                     [](const Session& session) { return !session.tests.empty(); });
+}
+
+/// Scores the best epoch: test.csv, the provenance of the model file, the last lines of log and stdout.
+void test_best(const PreparedRun& run, const DataSet& data, const Placement& placement, Log& log) {
+  if (!has_tests(data)) return note("no test movies: set data.test_names to test the model");
   const std::string best = file_in(run.folder, "model.safetensors");
   const LoadedModel loaded = load_model(best, placement);
   const auto scores = evaluate_tests(*loaded.model, data, data.checked_normalization());
@@ -173,7 +147,52 @@ Status train(PreparedRun run, const Options& options) {
   const ScoreSummary summary = summarize(scores);
   log.add(text("test correlation ", summary.mean_correlation, " over ", summary.neurons, " neurons"));
   print_scores(scores);
-  return 0;
+}
+
+Status train(PreparedRun run, const Options& options) {
+  const Device device = open_device(run.config, options.device);
+  const Placement placement{device, DType::f32};
+  const DataSet data = load_openretina(run.config.data);
+  std::optional<Checkpoint> checkpoint;
+  if (run.resumed) checkpoint = read_checkpoint(checkpoint_path(run.folder), device);
+  const std::unique_ptr<Model> model = run.resumed
+                                           ? make_model(*checkpoint, placement)
+                                           : make_model(with_sessions(run.config, data).dump(), placement,
+                                                        static_cast<std::uint64_t>(run.config.seed));
+  check_fits(*model, data);
+  Progress progress(run.config.training.max_epochs, checkpoint ? checkpoint->state.epoch : 0,
+                    isatty(STDERR_FILENO));
+  if (!options.from.empty()) start_from(*model, options.from, progress);
+
+  std::optional<Log> log;
+  TrainingHooks hooks;
+  hooks.on_batch = [&](std::int64_t epoch, std::int64_t batch, std::int64_t batches,
+                       const StepLosses& losses) { progress.batch(epoch, batch, batches, losses); };
+  hooks.on_epoch = [&](const EpochMetrics& metrics, bool best) { log->add(progress.epoch(metrics, best)); };
+  hooks.log = [&](const std::string& line) {
+    progress.line(line);
+    log->add(line);
+  };
+  TrainingResult result;
+  {
+    Trainer trainer(*model, data, run_options(run),
+                    hooks);  // whatever is wrong is said before anything is written
+    if (checkpoint) trainer.resume(*checkpoint);
+    if (!run.resumed) trainer.set_folder(run.folder = open_folder(run.config, *model));
+    log.emplace(file_in(run.folder, "log.txt"), run.resumed);
+    log->add(text("fovea ", FOVEA_VERSION, run.resumed ? " goes on with " : " trains ", model->class_name(),
+                  " of ", model->parameter_count(), " parameters on ", data.sessions.size(),
+                  " sessions, data ", data.content_hash));
+    progress.line("run folder " + run.folder);
+    watch_signals();
+    result = trainer.run(&stop_requested);
+  }
+  if (result.end == TrainingEnd::interrupted) {
+    progress.line("interrupted; go on with: fovea train --resume " + run.folder);
+  } else {
+    test_best(run, data, placement, *log);
+  }
+  return stop_requested ? 128 + stop_signal.load() : 0;
 }
 
 }  // namespace
@@ -193,7 +212,7 @@ void add_train(CLI::App& app, cli::Run& run) {
   command->callback([=, &run] {
     const bool resumed = !options->resume.empty();
     if (resumed && (!options->config_and_overrides.empty() || !options->from.empty()))
-      throw CLI::ValidationError("--resume", "takes no CONFIG and excludes --from");
+      throw CLI::ExcludesError("--resume", "CONFIG and --from");
     if (!resumed && options->config_and_overrides.empty()) throw CLI::RequiredError("CONFIG");
     run = [=] { return train(prepare(*options), *options); };
   });

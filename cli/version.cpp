@@ -18,12 +18,17 @@ void print_kernels(const std::string& title, const Device& device) {
              entries(device, EntryOrigin::reference), entries(device, EntryOrigin::empty));
 }
 
-Status version() {
+Status version(const DeviceChoice& choice) {
   fmt::print("fovea {}\n", FOVEA_VERSION);
   fmt::print("compiler: {}\nbuild: {}\n", __VERSION__, FOVEA_BUILD);
   std::string isas;
   for (const Isa isa : available_isas()) isas += (isas.empty() ? "" : ", ") + to_string(isa);
-  const Device cpu = cpu_device();
+  const Device chosen = open_device(choice);  // an error where it is not to be had
+  if (choice.device != "auto") {
+    print_kernels(choice.device + " kernels", chosen);
+    return 0;
+  }
+  const Device cpu = cpu_device(choice.threads);
   fmt::print("cpu: {} threads, instruction sets {} (in use: {})\n", cpu.threads(), isas,
              to_string(cpu.isa()));
   print_kernels("cpu kernels", cpu);
@@ -46,7 +51,9 @@ void add_version(CLI::App& app, Run& run) {
   CLI::App* command =
       app.add_subcommand("version", "Prints version, build options, CPU features and CUDA devices");
   command->footer("Example: fovea version");
-  command->callback([&run] { run = version; });
+  auto choice = std::make_shared<DeviceChoice>();
+  add_device_options(*command, *choice);
+  command->callback([=, &run] { run = [=] { return version(*choice); }; });
 }
 
 }  // namespace fovea::cli

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <system_error>
 
 #include "fovea/error.hpp"
@@ -43,16 +44,27 @@ void sync_folder(const std::string& folder, const std::string& path) {
   if (result != 0 && reason != EINVAL) fail(path, "its folder cannot be synchronised");
 }
 
+/// The file behind symbolic links: they are kept, and their target is replaced.
+std::string resolved(const std::string& path) {
+  char* real = ::realpath(path.c_str(), nullptr);
+  if (!real) return path;
+  std::string result = real;
+  std::free(real);
+  return result;
+}
+
 }  // namespace
 
-AtomicFile::AtomicFile(const std::string& path) : path_(path), folder_(folder_of(path)) {
+AtomicFile::AtomicFile(const std::string& path) : path_(resolved(path)), folder_(folder_of(path_)) {
+  struct stat old {};
+  const bool replaces = ::stat(path_.c_str(), &old) == 0;
+  if (replaces && !S_ISREG(old.st_mode)) throw Error(path_, "cannot be written: it is not a regular file");
   do {
     temporary_ = next_temporary_name(folder_);
     descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (descriptor_ < 0 && errno == EEXIST);
   if (descriptor_ < 0) fail(path_, "cannot be written");
-  struct stat old {};
-  if (::stat(path_.c_str(), &old) == 0) (void)::fchmod(descriptor_, old.st_mode & 07777);
+  if (replaces) (void)::fchmod(descriptor_, old.st_mode & 07777);
 }
 
 AtomicFile::~AtomicFile() {

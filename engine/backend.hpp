@@ -43,6 +43,7 @@ struct Backend : std::enable_shared_from_this<Backend> {
   std::unique_ptr<Memory> memory;
   std::shared_ptr<const Tables> tables;
   void* stream = nullptr;
+  std::mutex scratch_mutex;
   std::vector<std::unique_ptr<Storage>> scratch;  // scratch memory of the kernels that run now
   std::shared_ptr<void> stream_owner;             // keeps what stream points to
 

@@ -93,11 +93,13 @@ int worker_count(const Queue& queue) { return queue.backend->pool->size(); }
 void* scratch_acquire(const Queue& queue, std::size_t bytes) {
   auto storage = std::make_unique<Storage>(queue.backend->shared_from_this(), bytes);
   void* memory = storage->data();
+  const std::lock_guard lock(queue.backend->scratch_mutex);
   queue.backend->scratch.push_back(std::move(storage));
   return memory;
 }
 
 void scratch_release(const Queue& queue, void* memory) {
+  const std::lock_guard lock(queue.backend->scratch_mutex);
   auto& scratch = queue.backend->scratch;
   const auto found = std::find_if(scratch.rbegin(), scratch.rend(),
                                   [&](const auto& storage) { return storage->data() == memory; });

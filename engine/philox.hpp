@@ -46,9 +46,9 @@ FOVEA_HOST_DEVICE Philox4 philox_block(const RandomKey& key, std::uint32_t block
                 static_cast<std::uint32_t>(key.seed >> 32));
 }
 
-/// Uniform in (0, 1) from the upper 24 bits, exact in f32.
+/// Uniform in (0, 1) from the upper 23 bits, exact in f32.
 FOVEA_HOST_DEVICE float uniform_from_bits(std::uint32_t bits) {
-  return fmaf(static_cast<float>(bits >> 8), 0x1p-24f, 0x1p-25f);
+  return fmaf(static_cast<float>(bits >> 9), 0x1p-23f, 0x1p-24f);
 }
 
 /// Natural logarithm of v in (0, 1]: atanh series on [sqrt(1/2), sqrt(2)).

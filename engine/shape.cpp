@@ -24,12 +24,12 @@ Shape::Shape(const std::vector<std::int64_t>& extents) { assign(extents.data(), 
 
 void Shape::assign(const std::int64_t* extents, std::size_t rank) {
   if (rank > max_rank) throw ShapeError("shape", text("at most ", max_rank, " axes: ", rank));
-  constexpr std::int64_t most = std::int64_t{1} << 62;
+  constexpr std::int64_t most = std::int64_t{1} << 58;  // bytes still fit 64 bits
   rank_ = static_cast<int>(rank);
   for (std::size_t axis = 0; axis < rank; ++axis) {
     const std::int64_t extent = extents[axis];
     if (extent < 0) throw ShapeError("shape", text("extents are not negative: ", extent, " at axis ", axis));
-    if (extent > 0 && elements_ > most / extent) throw ShapeError("shape", "more than 2^62 elements");
+    if (extent > 0 && elements_ > most / extent) throw ShapeError("shape", "more than 2^58 elements");
     elements_ *= extent;
     extents_[axis] = extent;
   }

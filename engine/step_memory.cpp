@@ -55,12 +55,12 @@ void StepMemory::begin(const std::string& signature) {
   active_ = &plans_[signature];
   replaying_ = active_->ready;
   deviated_ = false;
-  next_ = 0;
+  event_ = next_ = 0;
+  recording_ = next_recording_id();
   if (replaying_) {
     if (!slab_ || slab_->bytes < active_->bytes) slab_ = std::make_shared<Slab>(backend_, active_->bytes);
   } else {
     active_->allocations.clear();
-    recording_ = next_recording_id();
   }
 }
 
@@ -78,24 +78,36 @@ void StepMemory::finish() {
 }
 
 std::byte* StepMemory::take(std::size_t bytes, std::uint64_t* recording, std::size_t* ticket) {
+  *recording = recording_;
   if (!replaying_) {
-    *recording = recording_;
     *ticket = active_->allocations.size();
-    active_->allocations.push_back({bytes, next_++, 0, 0});
+    active_->allocations.push_back({bytes, event_++, 0, 0});
     return nullptr;
   }
-  if (next_ >= active_->allocations.size() || active_->allocations[next_].bytes != bytes) {
+  // Places are free only as long as everything happens in the order of the plan.
+  *ticket = next_;
+  if (deviated_ || next_ >= active_->allocations.size() || active_->allocations[next_].bytes != bytes ||
+      active_->allocations[next_].begin != event_) {
     deviated_ = true;
-    next_ = active_->allocations.size();
+    *recording = 0;
     return nullptr;
   }
+  ++event_;
   const Allocation& allocation = active_->allocations[next_++];
   return allocation.end ? slab_->data + allocation.offset : nullptr;
 }
 
 void StepMemory::give_back(std::uint64_t recording, std::size_t ticket) {
-  if (!current_ || current_->recording_ != recording || current_->replaying_) return;
-  current_->active_->allocations[ticket].end = current_->next_++;
+  StepMemory* plan = current_;
+  if (!plan || plan->recording_ != recording || plan->deviated_) return;
+  Allocation& allocation = plan->active_->allocations[ticket];
+  if (!plan->replaying_) {
+    allocation.end = plan->event_++;
+  } else if (allocation.end == plan->event_) {
+    ++plan->event_;
+  } else {
+    plan->deviated_ = true;
+  }
 }
 
 void StepMemory::place(Plan& plan) const {

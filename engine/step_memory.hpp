@@ -78,7 +78,8 @@ class StepMemory {
   Plan* active_ = nullptr;
   bool replaying_ = false;
   bool deviated_ = false;
-  std::size_t next_ = 0;         // allocation of a replay, event of a recording
+  std::size_t event_ = 0;        // of the step: every allocation and release is one
+  std::size_t next_ = 0;         // allocation of a replay
   std::uint64_t recording_ = 0;  // id of the current recording, 0 when none
   std::shared_ptr<Slab> slab_;
 

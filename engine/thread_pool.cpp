@@ -62,6 +62,7 @@ void ThreadPool::run(std::int64_t count, Task task, void* context) {
     inside_task = outer;
     return;
   }
+  const std::lock_guard turn(turn_);
   count_ = count;
   task_ = task;
   context_ = context;

@@ -2,6 +2,7 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -26,6 +27,7 @@ class ThreadPool {
   void work(int worker);
   void share(int worker) const;  // this worker's part of the current run
 
+  std::mutex turn_;
   std::vector<std::thread> workers_;
   std::atomic<std::uint64_t> generation_{0};  // bumped to start a run
   std::atomic<int> pending_{0};               // workers that have not finished the current run

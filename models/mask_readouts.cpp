@@ -16,15 +16,18 @@ double symmetric_linspace(double end, std::int64_t count, std::int64_t index) {
 }
 
 Tensor mask_grid(const CoreMaskReadout::Geometry& g, const Placement& placement) {
+  const Tensor grid({g.neurons, g.height, g.width, 2}, placement.dtype, placement.device);
   const double longer = static_cast<double>(std::max(g.height, g.width));
   std::vector<double> values;
+  values.reserve(static_cast<std::size_t>(grid.elements()));
   for (std::int64_t n = 0; n < g.neurons; ++n)
     for (std::int64_t h = 0; h < g.height; ++h)
       for (std::int64_t w = 0; w < g.width; ++w) {
         values.push_back(symmetric_linspace(static_cast<double>(g.height) / longer, g.height, h));
         values.push_back(symmetric_linspace(static_cast<double>(g.width) / longer, g.width, w));
       }
-  return Tensor::from(values, {g.neurons, g.height, g.width, 2}, placement.device).to(placement.dtype);
+  grid.copy_from(Tensor::from(values, grid.shape(), placement.device).to(placement.dtype));
+  return grid;
 }
 
 Tensor normal(const Shape& shape, double mean, double deviation, const Placement& placement, Random& random) {

@@ -1,6 +1,7 @@
 // Model files: formats.md section 1.
 #include <map>
 
+#include "engine/backend.hpp"
 #include "fovea/model.hpp"
 #include "fovea/safetensors.hpp"
 #include "models/registry.hpp"
@@ -29,6 +30,30 @@ std::string current_name(const std::string& name) {
   if (name.size() < legacy.size() || name.compare(name.size() - legacy.size(), legacy.size(), legacy) != 0)
     return name;
   return name.substr(0, name.size() - legacy.size()) + ".bias";
+}
+
+/// Host memory that refuses to hold more than `most` bytes.
+class BoundedMemory : public Memory {
+ public:
+  explicit BoundedMemory(std::size_t most) : most_(most) {}
+  void* allocate(std::size_t bytes) override {
+    if (bytes > most_ || statistics().bytes_in_use > most_ - bytes)
+      throw FormatError("config", text("the model needs more memory than the tensors of the file fill: over ",
+                                       most_, " bytes"));
+    return Memory::allocate(bytes);
+  }
+
+ private:
+  std::size_t most_;
+};
+
+/// Builds the model once in memory bounded by the size of the file: a configuration can claim any size.
+void check_size(const std::string& config, const std::vector<std::pair<std::string, Tensor>>& tensors) {
+  std::size_t bytes = std::size_t{1} << 20;
+  for (const auto& [name, tensor] : tensors) bytes += 4 * tensor.bytes();
+  const Device device = cpu_device(1, Isa::reference);
+  device.backend().memory = std::make_unique<BoundedMemory>(bytes);
+  (void)make_model(config, {device, DType::f32});
 }
 
 bool dtype_fits(DType from, DType to) { return (from == DType::i64) == (to == DType::i64); }
@@ -71,6 +96,7 @@ LoadedModel load_model(const std::string& path, const Placement& placement) {
     throw FormatError(path, text("version must be '", version, "': '", file.metadata.at("version"), "'"));
   LoadedModel loaded;
   try {
+    check_size(required(file, path, "config"), file.tensors);
     loaded.model = make_model(required(file, path, "config"), placement);
   } catch (const Error& error) {
     throw FormatError(path, text("config: ", error.what()));

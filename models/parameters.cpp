@@ -21,14 +21,13 @@ std::size_t edit_distance(const std::string& a, const std::string& b) {
   return row[b.size()];
 }
 
-/// A value as a message can show it: long ones are cut.
+}  // namespace
+
 std::string shown(const Json& value) {
   constexpr std::size_t most = 80;
   const std::string dump = value.dump(-1, ' ', false, Json::error_handler_t::replace);
   return dump.size() <= most ? dump : dump.substr(0, most) + "...";
 }
-
-}  // namespace
 
 void refuse_value(const std::string& where, const std::string& key, const std::string& rule,
                   const Json& value) {

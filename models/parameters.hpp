@@ -14,7 +14,10 @@
 
 namespace fovea {
 
-/// Throws ConfigError "[where] key: must be <rule>: <value>".
+/// A value as a message can show it: long ones are cut.
+std::string shown(const Json& value);
+
+/// Throws ConfigError "[where] <key> must be <rule>: <value>".
 [[noreturn]] void refuse_value(const std::string& where, const std::string& key, const std::string& rule,
                                const Json& value);
 
@@ -149,7 +152,7 @@ class ParameterTable {
   /// ConfigError.
   Options parse(const Json& object, const std::vector<std::string>& others = {}) const {
     if (!object.is_object())
-      throw ConfigError(class_name_, text("must be a map of parameters: ", object.dump()));
+      throw ConfigError(class_name_, text("must be a map of parameters: ", shown(object)));
     std::vector<std::string> known = names();
     known.insert(known.end(), others.begin(), others.end());
     for (const auto& [key, value] : object.items()) {

@@ -435,3 +435,14 @@ TEST_CASE("gradcheck tries the number of entries that it is told, and no other i
   CHECK_THROWS_AS(gradcheck(same, {Tensor::zeros({1}, DType::f64, device)}), ShapeError);
   CHECK_THROWS_AS(gradcheck(same, {leaf({1}, {1}, device).reshape({1})}), ShapeError);
 }
+
+TEST_CASE("a very deep graph that nobody differentiates is freed without recursion") {
+  const Device device = cpu_device(1);
+  Tensor x = Tensor::full({2}, 1, DType::f64, device);
+  x.set_requires_grad();
+  Tensor y = x;
+  for (int i = 0; i < 300000; ++i) y = y.reshape({2});
+  CHECK(y.requires_grad());
+  y = Tensor();
+  CHECK(x.unique());
+}

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <thread>
 
 #include "engine/backend.hpp"
 #include "engine/step_memory.hpp"
@@ -55,6 +56,40 @@ TEST_CASE("a tensor kept from a planned step stays valid") {
   step(3, false);
   step(4, false);
   CHECK(kept.to_vector<float>() == std::vector<float>(100, 2.0f));
+}
+
+TEST_CASE("a step that keeps a tensor longer than its plan says gets memory of its own") {
+  const Device device = cpu_device(1);
+  StepMemory memory(device);
+  const auto step = [&](bool keep) {
+    const StepMemory::Scope scope(memory, "step");
+    Tensor a = Tensor::full({64}, 1, DType::f32, device);
+    const Tensor kept = keep ? a : Tensor();
+    a = Tensor();
+    const Tensor b = Tensor::full({64}, 2, DType::f32, device);
+    return keep ? kept.to_vector<float>()[0] + b.to_vector<float>()[0] : b.to_vector<float>()[0];
+  };
+  CHECK(step(false) == 2);
+  CHECK(step(false) == 2);
+  CHECK(step(true) == 3);
+  CHECK(step(true) == 3);
+  CHECK(step(false) == 2);
+}
+
+TEST_CASE("several threads may use one device") {
+  const Device device = cpu_device(2);
+  std::atomic<int> wrong{0};
+  const auto use = [&](float value) {
+    for (int i = 0; i < 300; ++i) {
+      const Tensor x = Tensor::full({33, 7}, value, DType::f32, device);
+      const Tensor y = matmul(x.reshape({7, 33}), x);
+      for (const float one : y.to_vector<float>()) wrong += one != 33 * value * value;
+    }
+  };
+  std::thread other(use, 2.0f);
+  use(3.0f);
+  other.join();
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("the pool runs every task once, whatever the number of threads") {

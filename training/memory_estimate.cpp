@@ -13,7 +13,7 @@ Shape stimulus_shape(const Model& model, std::int64_t batch, std::int64_t frames
   return {batch, in[1], in[2], in[0]};
 }
 
-/// Peak of the third step, when the plan is in place, with a batch of ones.
+/// What is held after two steps, when the plan is in place, with a batch of ones.
 std::size_t measured(const Model& model, const TrainingOptions& options, const std::string& session,
                      std::int64_t batch, std::int64_t frames) {
   const Device device = cpu_device(model.placement().device.threads());

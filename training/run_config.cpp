@@ -91,7 +91,7 @@ const ParameterTable<DataOptions>& data_table() {
           .add("batch_size", &O::batch_size, "int", "samples of a batch", positive)
           .add("train_chunk_size", &O::train_chunk_size, "int", "frames of a training sample", positive)
           .add("clip_length", &O::clip_length, "int", "frames of a validation clip", positive)
-          .add("num_val_clips", &O::num_val_clips, "int", "validation clips", at_least<std::int64_t>(0))
+          .add("num_val_clips", &O::num_val_clips, "int", "validation clips", positive)
           .add_custom("seed", "int", "of the draw of validation clips", read_data_seed,
                       [](const O& options) { return Json(options.seed); })
           .add("allow_over_boundaries", &O::allow_over_boundaries, "bool",

@@ -13,7 +13,7 @@ namespace fovea {
 /// What a run needs besides model and data.
 struct RunOptions {
   std::string folder;  ///< run folder, existing: metrics.csv, model.safetensors, last.ckpt.safetensors are
-                       ///< written there
+                       ///< written there by run
   TrainingOptions training;
   DataOptions data;
   std::uint64_t seed = 42;              ///< of the order of samples and of dropout
@@ -59,6 +59,9 @@ class Trainer {
   /// and the checkpoint saved. A loss or gradient that is not finite is an Error naming epoch, step, session
   /// and tensor; the files of the last good epoch stay.
   TrainingResult run(const std::atomic<bool>* stop = nullptr);
+
+  /// The run folder, where it is made only after the trainer has accepted everything else.
+  void set_folder(const std::string& folder) { options_.folder = folder; }
 
   const TrainingState& state() const { return state_; }
 

@@ -130,6 +130,11 @@ Json parse_yaml(const std::string& where, const std::string& yaml) {
   if (yaml.size() > most_bytes)
     throw FormatError(where, text("larger than ", most_bytes, " bytes: ", yaml.size()));
   try {
+    (void)Json(yaml).dump();
+  } catch (const Json::type_error&) {
+    throw FormatError(where, "not UTF-8");
+  }
+  try {
     const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
     if (documents.size() > 1)
       throw FormatError(where, text("more than one YAML document: ", documents.size()));

@@ -25,7 +25,7 @@ enum class Isa { reference, baseline, avx2, avx512 };
 std::string to_string(Isa isa);
 
 /// A handle to a backend (thread pool, memory, kernel tables); copies share it. Destroyed with its last user.
-/// Different devices are independent of each other; one device must not run two kernels at the same time.
+/// Several threads may use one device; its kernels then take turns on the pool.
 class Device {
  public:
   Device() = default;

@@ -32,7 +32,7 @@ struct DTypeOf<std::int64_t> {
 };
 
 /// Extents of a row-major tensor, at most six axes; rank 0 is a scalar with one element.
-/// Throws ShapeError for a negative extent, too many axes or more elements than 2^62.
+/// Throws ShapeError for a negative extent, too many axes or more elements than 2^58.
 class Shape {
  public:
   static constexpr int max_rank = 6;

@@ -91,6 +91,8 @@ class Tensor {
   struct Body;  // engine/storage.hpp
   Body& body() const;
   bool same(const Tensor& other) const { return body_ == other.body_; }
+  /// Whether no other Tensor shares this one's body.
+  bool unique() const { return body_.use_count() == 1; }
 
  private:
   void* checked_data(DType dtype) const;
