@@ -40,7 +40,7 @@ void normal(T* x, std::int64_t count, double mean, double deviation, const Rando
 template <class T>
 void dropout_factors(T* x, std::int64_t count, double p, const RandomKey& key, const Queue&) {
   const float dropped = static_cast<float>(p), kept = static_cast<float>(1 / (1 - p));
-  for (std::int64_t i = 0; i < count; ++i)  // the uniform number is in (0, 1]: p = 0 keeps, p = 1 drops all
+  for (std::int64_t i = 0; i < count; ++i)  // the uniform number is in (0, 1): p = 0 keeps all
     x[i] = uniform_from_bits(word(block_of(key, i), i % 4)) <= dropped ? 0.0f : kept;
 }
 
