@@ -1,5 +1,7 @@
 // CPU kernels around the readout, the losses, the optimizer and the elementwise ops against the f64
 // reference.
+#include <array>
+
 #include "tests/cpu_kernels.hpp"
 
 using namespace fovea;
@@ -73,12 +75,13 @@ TEST_CASE("permute swaps the last two axes of any size") {
 
 TEST_CASE("the weight of a mask readout and its gradient are exact on whole numbers") {
   for (const bool last : {false, true})
-    for (const auto& [pixels, channels, neurons] : {std::array<std::int64_t, 3>{1, 1, 1},
-                                                    {7, 3, 5},
-                                                    {8, 2, 16},
-                                                    {9, 16, 17},
-                                                    {48, 5, 41},
-                                                    {33, 8, 113}}) {
+    for (const auto& sizes : {std::array<std::int64_t, 3>{1, 1, 1},
+                              {7, 3, 5},
+                              {8, 2, 16},
+                              {9, 16, 17},
+                              {48, 5, 41},
+                              {33, 8, 113}}) {
+      const std::int64_t pixels = sizes[0], channels = sizes[1], neurons = sizes[2];
       const MaskReadoutShape s{1, pixels, channels, neurons, last, {}};
       CAPTURE(pixels);
       CAPTURE(neurons);
