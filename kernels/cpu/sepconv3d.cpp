@@ -137,9 +137,10 @@ struct OutputPlaces {
   T* first[group];
   int times[group];
   std::int64_t frame;
+  int next;
 
   FOVEA_INLINE OutputPlaces(T* y, const Correlation& c, const TileGroup<group>& g, int block, int h, int w)
-      : frame(static_cast<std::int64_t>(c.out[1]) * c.out[2] * c.outputs) {
+      : frame(static_cast<std::int64_t>(c.out[1]) * c.out[2] * c.outputs), next(c.outputs) {
     for (int u = 0; u < group; ++u) {
       const Tile& tile = g.tile[u];
       times[u] = h < tile.count[1] && w < tile.count[2] ? tile.count[0] : 0;
@@ -147,8 +148,12 @@ struct OutputPlaces {
       first[u] = y + (tile.batch * c.out[0] + tile.first[0]) * frame + pixel * c.outputs + block * 16;
     }
   }
+  /// The next pixel's line is fetched ahead: frames lie too far apart for the hardware to foresee it.
   FOVEA_INLINE void at(int time, T* places[group]) const {
-    for (int u = 0; u < group; ++u) places[u] = time < times[u] ? first[u] + time * frame : nullptr;
+    for (int u = 0; u < group; ++u) {
+      places[u] = time < times[u] ? first[u] + time * frame : nullptr;
+      if (time < times[u]) __builtin_prefetch(first[u] + time * frame + next);
+    }
   }
 };
 

@@ -42,9 +42,13 @@ template <int group, int N>
 #if defined(__AVX512F__)
 using TimeVector = F16;
 constexpr int time_lanes = 16, most_time_sums = 24;
+// A product with a broadcast from memory needs no register for it; gradients keep four factors besides the
+// sums.
+constexpr int most_spatial_sums = 30, most_gradient_sums = 25;
 #else
 using TimeVector = F8;
 constexpr int time_lanes = 8, most_time_sums = 8;
+constexpr int most_spatial_sums = accumulators16, most_gradient_sums = accumulators16;
 #endif
 constexpr int most_piece = 24;  // zeros around a run, for any instruction set
 
@@ -186,12 +190,17 @@ FOVEA_INLINE void call_sized(int size, int begin, const Piece& piece) {
     FOVEA_SIZE(22) break;
     FOVEA_SIZE(23) break;
     FOVEA_SIZE(24) break;
+    FOVEA_SIZE(25) break;
+    FOVEA_SIZE(26) break;
+    FOVEA_SIZE(27) break;
+    FOVEA_SIZE(28) break;
+    FOVEA_SIZE(29) break;
+    FOVEA_SIZE(30) break;
 #undef FOVEA_SIZE
   }
 }
 template <int most, class Piece>
 FOVEA_INLINE void for_each_piece(int count, const Piece& piece) {
-  static_assert(most <= most_piece);
   const int pieces = (count + most - 1) / most;
   for (int p = 0, begin = 0; p < pieces; ++p) {
     const int end = static_cast<int>(static_cast<std::int64_t>(count) * (p + 1) / pieces);
@@ -204,7 +213,7 @@ FOVEA_INLINE void for_each_piece(int count, const Piece& piece) {
 template <int group>
 void spatial_pass(float* out, const float* x, const float* weight, TapRange taps, TapStrides strides,
                   int kernel_w, int count) {
-  for_each_piece<accumulators16>(count, [&](auto size, int q) {
+  for_each_piece<most_spatial_sums>(count, [&](auto size, int q) {
     spatial_taps<group, decltype(size)::value>(out + q * 16, x + q * group, weight, taps, strides, kernel_w);
   });
 }
@@ -242,9 +251,9 @@ template <int group>
 void spatial_gradient_pass(float* grad, const float* x, const float* factor, TapRange taps,
                            TapStrides strides, int kernel_w, int count) {
   const int columns = taps.column_end - taps.column_begin;
-  int tap[accumulators16];
-  std::int64_t offset[accumulators16];
-  for_each_piece<accumulators16>((taps.row_end - taps.row_begin) * columns, [&](auto size, int first) {
+  int tap[most_gradient_sums];
+  std::int64_t offset[most_gradient_sums];
+  for_each_piece<most_gradient_sums>((taps.row_end - taps.row_begin) * columns, [&](auto size, int first) {
     constexpr int N = decltype(size)::value;
     int kh = taps.row_begin + first / columns, kw = taps.column_begin + first % columns;
     for (int n = 0; n < N; ++n) {

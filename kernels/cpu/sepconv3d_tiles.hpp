@@ -222,6 +222,7 @@ void stage(const Staged& to, const float* x, const Correlation& c, const TileGro
         int r = 0;
         for (; r + 4 <= times; r += 4) {
           const float* rows4[4] = {from(r), from(r + 1), from(r + 2), from(r + 3)};
+          for (int k = 0; k < 4; ++k) __builtin_prefetch(rows4[k] + strip);  // frames lie far apart
           int e = 0;
           for (; e + 4 <= elements; e += 4) {
             const float* a[4] = {rows4[0] + e, rows4[1] + e, rows4[2] + e, rows4[3] + e};
