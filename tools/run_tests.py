@@ -162,7 +162,7 @@ PARTS = {
     "release": lambda: suite("release", RELEASE),
     "quick": lambda: suite("release", RELEASE, QUICK),
     "address": lambda: suite("address", [*SANITIZED, "-Db_sanitize=address,undefined"], environment=ADDRESS_ENV),
-    "thread": lambda: suite("thread", [*SANITIZED, "-Db_sanitize=thread"], THREADED),
+    "thread": lambda: suite("thread", [*SANITIZED, "-Db_sanitize=thread", "-Dtraining=disabled"], THREADED),
     "headers": headers,
     "style": style,
     "nvcc-all": lambda: nvcc(["75", "80", "86", "89", "90"]),
