@@ -8,6 +8,12 @@ void check_not_empty(std::string_view op, const Tensor& w) {
   if (w.elements() == 0) throw ShapeError(op, text("there is nothing to regularize: ", w.shape()));
 }
 
+Tensor laplace(std::string_view op, const Tensor& w, const LaplaceShape& s) {
+  return value_with_slopes(op, {w}, {}, [&]<class T>(T* value, const std::vector<Tensor>& slopes) {
+    tables<T>(w.device()).regularizer.laplace(value, data_or_null<T>(slopes[0]), w.data<T>(), s, queue_of(w));
+  });
+}
+
 struct WeightedSumBackward final : Node {
   std::vector<double> weights;
 
@@ -30,10 +36,17 @@ Tensor laplace_ratio(const Tensor& w) {
   if (shape.rank() < 2 || shape[-2] < 3 || shape[-1] < 3)
     throw ShapeError(op, text("filters (..., KH, KW) must be at least 3 x 3: ", shape));
   check_not_empty(op, w);
-  const LaplaceShape s{w.elements() / (shape[-2] * shape[-1]), shape[-2], shape[-1], 0, LaplaceKind::ratio};
-  return value_with_slopes(op, {w}, {}, [&]<class T>(T* value, const std::vector<Tensor>& slopes) {
-    tables<T>(w.device()).regularizer.laplace(value, data_or_null<T>(slopes[0]), w.data<T>(), s, queue_of(w));
-  });
+  return laplace(op, w,
+                 {w.elements() / (shape[-2] * shape[-1]), shape[-2], shape[-1], 0, LaplaceKind::ratio});
+}
+
+Tensor laplace_ratio_time(const Tensor& w) {
+  constexpr auto op = "laplace_ratio_time";
+  const Shape& shape = w.shape();
+  if (shape.rank() < 3 || shape[-3] < 3 || shape[-2] != 1 || shape[-1] != 1)
+    throw ShapeError(op, text("filters (..., KT, 1, 1) must have at least 3 frames: ", shape));
+  check_not_empty(op, w);
+  return laplace(op, w, {w.elements() / shape[-3], shape[-3], 1, 0, LaplaceKind::time_ratio});
 }
 
 Tensor group_sparsity(const Tensor& w) {

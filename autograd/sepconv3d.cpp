@@ -54,15 +54,6 @@ struct SepConv3dBackward final : Node {
 
 }  // namespace
 
-Padding3d Padding3d::same(std::array<std::int64_t, 3> kernel) {
-  Padding3d padding;
-  for (std::size_t axis = 0; axis < 3; ++axis) {
-    padding.before[axis] = (kernel[axis] - 1) / 2;
-    padding.after[axis] = kernel[axis] - 1 - padding.before[axis];
-  }
-  return padding;
-}
-
 Tensor sepconv3d(const Tensor& x, const Tensor& spatial, const Tensor& temporal, const Padding3d& padding) {
   const SepConv3dShape shape = checked_shape(x, spatial, temporal, padding);
   const Tensor y({shape.batch, shape.out_t, shape.out_h, shape.out_w, shape.out_channels}, x.dtype(),

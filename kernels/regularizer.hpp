@@ -6,13 +6,14 @@
 namespace fovea {
 
 enum class LaplaceKind {
-  ratio,  // sum(lap(w)^2) / (sum(w^2) + 1e-6), openretina's FlatLaplaceL23dnorm
+  ratio,       // sum(lap(w)^2) / (sum(w^2) + 1e-6), openretina's FlatLaplaceL23dnorm
+  time_ratio,  // the same of [-1 2 -1] along filters of width 1, openretina's TimeLaplaceL23dnorm
 };
 
 struct LaplaceShape {
-  std::int64_t filters;  // O * I
-  std::int64_t height, width;
-  std::int64_t padding;  // zeros around the filter; 0: valid
+  std::int64_t filters;        // O * I
+  std::int64_t height, width;  // of a filter in time: its length and 1
+  std::int64_t padding;        // zeros around the filter; 0: valid
   LaplaceKind kind;
 };
 
@@ -26,7 +27,7 @@ struct TemporalSmoothingShape {
 
 template <class T>
 struct RegularizerKernels {
-  // 3x3 Laplacian [0 -1 0; -1 4 -1; 0 -1 0] of every filter w (filters, height, width)
+  // 3x3 Laplacian [0 -1 0; -1 4 -1; 0 -1 0] (in time [-1 2 -1]) of every filter w (filters, height, width)
   void (*laplace)(T* value, T* slope, const T* w, const LaplaceShape&, const Queue&);
   // sum_o [ sum_i |w_oi| / sqrt(1e-8 + sum_i |w_oi|^2) ], norms over the taps
   void (*group_sparsity)(T* value, T* slope, const T* w, const GroupSparsityShape&, const Queue&);

@@ -5,6 +5,7 @@
 
 #include "fovea/device.hpp"
 #include "kernels/batch_norm.hpp"
+#include "kernels/conv3d.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/frames.hpp"
 #include "kernels/gaussian_mask.hpp"
@@ -22,6 +23,7 @@ namespace fovea {
 template <class T>
 struct KernelTables {
   SepConv3dKernels<T> sepconv3d{};
+  Conv3dKernels<T> conv3d{};
   TemporalKernelKernels<T> temporal_kernel{};
   BatchNormKernels<T> batch_norm{};
   MatmulKernels<T> matmul{};
@@ -36,23 +38,27 @@ struct KernelTables {
 };
 
 // Every entry once more by name, for the lists of `fovea version` and for the errors of empty entries.
-#define FOVEA_KERNEL_ENTRIES(X)                                                                             \
-  X(sepconv3d, forward)                                                                                     \
-  X(sepconv3d, grad_input) X(sepconv3d, grad_weight) X(temporal_kernel, forward) X(                         \
-      temporal_kernel, grad_weights) X(batch_norm, forward_training) X(batch_norm, forward_evaluation)      \
-      X(batch_norm, grad_training) X(batch_norm, grad_evaluation) X(matmul, nn) X(matmul, tn) X(matmul, nt) \
-          X(gaussian_mask, forward) X(gaussian_mask, grad_parameters) X(mask_readout, weight)               \
-              X(mask_readout, grad_weight) X(mask_readout, activate) X(mask_readout, grad_activate)         \
-                  X(loss, poisson) X(loss, correlation) X(loss, scale_slope) X(regularizer, laplace)        \
-                      X(regularizer, group_sparsity) X(regularizer, temporal_smoothing)                     \
-                          X(regularizer, absolute_sum) X(regularizer, gaussian_extent) X(elementwise, add)  \
-                              X(elementwise, scale) X(elementwise, permute) X(elementwise, clamp_min)       \
-                                  X(elementwise, absolute) X(frames, max_pool) X(frames, max_pool_grad)     \
-                                      X(frames, average_pool) X(frames, average_pool_grad)                  \
-                                          X(frames, scale_channels) X(frames, slice_frames)                 \
-                                              X(frames, slice_frames_grad) X(optimizer, adamw)              \
-                                                  X(optimizer, sum_of_squares) X(random, uniform)           \
-                                                      X(random, normal) X(random, dropout_factors)
+// clang-format off
+#define FOVEA_KERNEL_ENTRIES(X)                                                                     \
+  X(sepconv3d, forward) X(sepconv3d, grad_input) X(sepconv3d, grad_weight)                          \
+  X(conv3d, forward) X(conv3d, grad_input) X(conv3d, grad_weight) X(conv3d, grad_bias)              \
+  X(temporal_kernel, forward) X(temporal_kernel, grad_weights)                                      \
+  X(batch_norm, forward_training) X(batch_norm, forward_evaluation) X(batch_norm, grad_training)    \
+  X(batch_norm, grad_evaluation)                                                                    \
+  X(matmul, nn) X(matmul, tn) X(matmul, nt)                                                         \
+  X(gaussian_mask, forward) X(gaussian_mask, grad_parameters)                                       \
+  X(mask_readout, weight) X(mask_readout, grad_weight) X(mask_readout, activate)                    \
+  X(mask_readout, grad_activate)                                                                    \
+  X(loss, poisson) X(loss, correlation) X(loss, scale_slope)                                        \
+  X(regularizer, laplace) X(regularizer, group_sparsity) X(regularizer, temporal_smoothing)         \
+  X(regularizer, absolute_sum) X(regularizer, gaussian_extent)                                      \
+  X(elementwise, add) X(elementwise, scale) X(elementwise, permute) X(elementwise, clamp_min)       \
+  X(elementwise, absolute)                                                                          \
+  X(frames, max_pool) X(frames, max_pool_grad) X(frames, average_pool) X(frames, average_pool_grad) \
+  X(frames, scale_channels) X(frames, slice_frames) X(frames, slice_frames_grad)                    \
+  X(optimizer, adamw) X(optimizer, sum_of_squares)                                                  \
+  X(random, uniform) X(random, normal) X(random, dropout_factors)
+// clang-format on
 
 /// What serves an entry of a backend's f32 table.
 enum class EntryOrigin { empty, reference, own };

@@ -93,6 +93,26 @@ Tensor run_pool(const Named& in, const Json& a) {
       pool(to_channels_last(in.at("x")), a["kernel"].get<std::array<std::int64_t, 3>>()));
 }
 
+/// One number for all axes, or one each.
+template <std::size_t axes>
+AxisSizes<axes> axis_sizes(const Json& value) {
+  return value.is_number() ? every_axis<axes>(value) : value.get<AxisSizes<axes>>();
+}
+
+template <std::size_t axes>
+Tensor run_conv(const Named& in, const Json& a) {
+  const Tensor &weight = in.at("weight"), x = to_channels_last(in.at("x"));
+  ConvOptions<axes> options{axis_sizes<axes>(a["stride"]), {}, axis_sizes<axes>(a["dilation"]), a["groups"]};
+  AxisSizes<axes> kernel;
+  for (std::size_t i = 0; i < axes; ++i) kernel[i] = weight.shape()[static_cast<int>(i) + 2];
+  options.padding = a["padding"] == "same" ? Padding<axes>::same(kernel, options.dilation)
+                                           : Padding<axes>::symmetric(axis_sizes<axes>(a["padding"]));
+  if constexpr (axes == 2)
+    return to_channels_first(conv2d(x, weight, optional(in, "bias"), options));
+  else
+    return to_channels_first(conv3d(x, weight, optional(in, "bias"), options));
+}
+
 /// By the beginning of the fixture's name.
 const std::map<std::string, Op> ops{
     {"batch_norm_", run_batch_norm},
@@ -106,6 +126,10 @@ const std::map<std::string, Op> ops{
        return temporal_kernel(in.at("sin_weights"), in.at("cos_weights"), in.at("log_speed"), a["length"]);
      }},
     {"loss_", run_loss},
+    {"conv2d_", run_conv<2>},
+    {"conv3d_", run_conv<3>},
+    {"depthwise_", run_conv<2>},
+    {"laplace_time", [](const Named& in, const Json&) { return laplace_ratio_time(in.at("w")); }},
     {"laplace_space", [](const Named& in, const Json&) { return laplace_ratio(in.at("w")); }},
     {"group_sparsity_openretina", [](const Named& in, const Json&) { return group_sparsity(in.at("w")); }},
     {"temporal_smoothing",
@@ -116,14 +140,10 @@ const std::map<std::string, Op> ops{
 
 /// Ops of models that fovea does not have.
 const std::vector<std::string> missing_ops{"adaptive_elu",
-                                           "conv2d_",
-                                           "conv3d_",
-                                           "depthwise_",
                                            "grid_sample_",
                                            "group_sparsity_neuralpredictors",
                                            "laplace_GaussianLaplaceL2",
                                            "laplace_LaplaceL",
-                                           "laplace_time",
                                            "parametric_",
                                            "relu",
                                            "requ"};
@@ -250,9 +270,8 @@ TEST_CASE("every op fixture has an op or is known to have none") {
     CHECK((missing || find_op(name) != nullptr));
     ++(missing ? skipped : covered);
   }
-  CHECK(covered == 39);
-  MESSAGE(covered << " op fixtures compared, " << skipped
-                  << " skipped: no conv, depthwise, grid sample, PReLU, "
+  CHECK(covered == 54);
+  MESSAGE(covered << " op fixtures compared, " << skipped << " skipped: no grid sample, PReLU, "
                   << "ReQU and no regularizers of neuralpredictors here");
 }
 

@@ -10,16 +10,39 @@
 
 namespace fovea {
 
-/// Zeros around the three axes (time, height, width) of a movie.
-struct Padding3d {
-  std::array<std::int64_t, 3> before{0, 0, 0};
-  std::array<std::int64_t, 3> after{0, 0, 0};
+/// Sizes along the axes of an image (height, width) or a movie (time, height, width).
+template <std::size_t axes>
+using AxisSizes = std::array<std::int64_t, axes>;
 
-  static Padding3d none() { return {}; }
-  static Padding3d symmetric(std::array<std::int64_t, 3> zeros) { return {zeros, zeros}; }
-  /// PyTorch's "same": k - 1 zeros in all, (k - 1) / 2 rounded down before, the rest after.
-  static Padding3d same(std::array<std::int64_t, 3> kernel);
+/// The same size along every axis.
+template <std::size_t axes>
+constexpr AxisSizes<axes> every_axis(std::int64_t size) {
+  AxisSizes<axes> sizes{};
+  for (std::int64_t& one : sizes) one = size;
+  return sizes;
+}
+
+/// Zeros around every axis of an image or a movie.
+template <std::size_t axes>
+struct Padding {
+  AxisSizes<axes> before{};
+  AxisSizes<axes> after{};
+
+  static Padding none() { return {}; }
+  static Padding symmetric(const AxisSizes<axes>& zeros) { return {zeros, zeros}; }
+  /// PyTorch's "same": d (k - 1) zeros in all, half of them rounded down before, the rest after.
+  static Padding same(const AxisSizes<axes>& kernel, const AxisSizes<axes>& dilation = every_axis<axes>(1)) {
+    Padding padding;
+    for (std::size_t axis = 0; axis < axes; ++axis) {
+      const std::int64_t zeros = dilation[axis] * (kernel[axis] - 1);
+      padding.before[axis] = zeros / 2;
+      padding.after[axis] = zeros - zeros / 2;
+    }
+    return padding;
+  }
 };
+using Padding2d = Padding<2>;
+using Padding3d = Padding<3>;
 
 /// (B,C,...) -> (B,...,C) and back.
 Tensor to_channels_last(const Tensor& x);
@@ -34,6 +57,27 @@ Tensor temporal_kernel(const Tensor& sin_weights, const Tensor& cos_weights, con
 /// x (B,T,H,W,I), spatial (O,I,1,KH,KW) or (O,I,KH,KW), temporal (O,I,KT) -> (B,T',H',W',O).
 Tensor sepconv3d(const Tensor& x, const Tensor& spatial, const Tensor& temporal,
                  const Padding3d& padding = {});
+
+template <std::size_t axes>
+struct ConvOptions {
+  AxisSizes<axes> stride = every_axis<axes>(1);
+  Padding<axes> padding{};
+  AxisSizes<axes> dilation = every_axis<axes>(1);
+  std::int64_t groups = 1;
+};
+using Conv2dOptions = ConvOptions<2>;
+using Conv3dOptions = ConvOptions<3>;
+
+/// torch.nn.functional.conv3d and conv2d, cross-correlations: x (B,T,H,W,I), weight (O,I/groups,KT,KH,KW),
+/// bias (O) or undefined -> (B,T',H',W',O) with T' = (T + zeros - dilation (KT - 1) - 1) / stride + 1 rounded
+/// down; without T and KT in 2-D. As many groups as channels make the convolution depthwise.
+Tensor conv3d(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
+              const Conv3dOptions& options = {});
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
+              const Conv2dOptions& options = {});
+
+/// factor * x.
+Tensor scale(const Tensor& x, double factor);
 
 /// Running statistics and optional per-channel parameters of a batch norm; undefined tensors where it has
 /// none.
@@ -131,6 +175,9 @@ Tensor correlation_loss3d(const Tensor& output, const Tensor& target,
 /// sum(lap(w)^2) / (sum(w^2) + 1e-6) of the filters w (..., KH, KW), lap = valid 3x3 Laplacian; a kernel
 /// below 3 is an error. Source: openretina, FlatLaplaceL23dnorm.
 Tensor laplace_ratio(const Tensor& w);
+/// The same of filters in time (..., KT, 1, 1), lap = valid [-1 2 -1]. Source: openretina,
+/// TimeLaplaceL23dnorm.
+Tensor laplace_ratio_time(const Tensor& w);
 /// sum_o [ sum_i |w_oi| / sqrt(1e-8 + sum_i |w_oi|^2) ] of w (O,I,...). Source: openretina, group sparsity.
 Tensor group_sparsity(const Tensor& w);
 /// Ramp-weighted energy of the harmonics (O,I,K), divided by O. Source: openretina, temporal smoothing.

@@ -7,6 +7,7 @@
 // X(name in KernelTables, type of the op's table)
 #define FOVEA_CPU_OPS(X)                \
   X(batch_norm, BatchNormKernels)       \
+  X(conv3d, Conv3dKernels)              \
   X(elementwise, ElementwiseKernels)    \
   X(gaussian_mask, GaussianMaskKernels) \
   X(loss, LossKernels)                  \

@@ -18,6 +18,7 @@ void write(T& to, T value, Write mode) {
 
 // clang-format off
 template <class T> void fill(SepConv3dKernels<T>& table);       // sepconv3d.cpp
+template <class T> void fill(Conv3dKernels<T>& table);          // conv3d.cpp
 template <class T> void fill(TemporalKernelKernels<T>& table);  // temporal_kernel.cpp
 template <class T> void fill(BatchNormKernels<T>& table);       // batch_norm.cpp
 template <class T> void fill(MatmulKernels<T>& table);          // matmul.cpp

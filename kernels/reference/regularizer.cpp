@@ -7,25 +7,27 @@
 namespace fovea::reference {
 namespace {
 
-/// Calls visit(filter element, coefficient) for the taps of the 3x3 Laplacian centred on (h, w) that lie
-/// inside the filter.
+/// Calls visit(filter element, coefficient) for the taps of the Laplacian centred on (h, w) that lie inside
+/// the filter.
 template <class Visit>
 void for_each_tap(const LaplaceShape& s, std::int64_t h, std::int64_t w, Visit visit) {
-  constexpr int offsets[5][3] = {{0, 0, 4}, {-1, 0, -1}, {1, 0, -1}, {0, -1, -1}, {0, 1, -1}};
-  for (const auto& [dh, dw, coefficient] : offsets) {
-    const std::int64_t row = h + dh, column = w + dw;
+  constexpr int neighbours[4][2] = {{-1, 0}, {1, 0}, {0, -1}, {0, 1}};
+  const int count = s.kind == LaplaceKind::time_ratio ? 2 : 4;
+  visit(h * s.width + w, count);
+  for (int n = 0; n < count; ++n) {
+    const std::int64_t row = h + neighbours[n][0], column = w + neighbours[n][1];
     if (row < 0 || row >= s.height || column < 0 || column >= s.width) continue;
-    visit(row * s.width + column, coefficient);
+    visit(row * s.width + column, -1);
   }
 }
 
 /// Calls visit(filter, row, column) for every centre of the Laplacian.
 template <class Visit>
 void for_each_centre(const LaplaceShape& s, Visit visit) {
-  const std::int64_t border = 1 - s.padding;
+  const std::int64_t border = 1 - s.padding, sides = s.kind == LaplaceKind::time_ratio ? 0 : border;
   for (std::int64_t filter = 0; filter < s.filters; ++filter)
     for (std::int64_t h = border; h < s.height - border; ++h)
-      for (std::int64_t w = border; w < s.width - border; ++w) visit(filter, h, w);
+      for (std::int64_t w = sides; w < s.width - sides; ++w) visit(filter, h, w);
 }
 
 template <class T>

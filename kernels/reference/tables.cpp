@@ -6,6 +6,7 @@ template <class T>
 KernelTables<T> reference_tables() {
   KernelTables<T> tables;
   reference::fill(tables.sepconv3d);
+  reference::fill(tables.conv3d);
   reference::fill(tables.loss);
   reference::fill(tables.regularizer);
   reference::fill(tables.optimizer);
