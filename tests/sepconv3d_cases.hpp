@@ -57,6 +57,8 @@ inline std::vector<SepConv3dCase> small_sepconv3d_cases() {
       {"few frames", sepconv3d_shape(2, 2, 16, {5, 7, 6}, {3, 3, 3}, {1, 1, 1})},
       {"few frames, 8 channels", sepconv3d_shape(3, 2, 7, {7, 5, 6}, {3, 3, 2})},
       {"wider padding than kernel", sepconv3d_shape(2, 2, 3, {9, 3, 4}, {3, 3, 2}, {5, 4, 3})},
+      {"tiles wholly in the padding", sepconv3d_shape(1, 1, 1, {6, 4, 5}, {3, 3, 3}, {0, 5, 5})},
+      {"padding of many kernels", sepconv3d_shape(2, 1, 1, {3, 3, 3}, {2, 2, 2}, {9, 40, 7})},
       {"kernel wider than image", sepconv3d_shape(1, 2, 9, {4, 3, 2}, {7, 5, 5}, {4, 3, 3})},
       {"kernel of 31", sepconv3d_shape(1, 1, 2, {33, 33, 32}, {31, 31, 31})},
       {"kernel of one pixel", sepconv3d_shape(2, 3, 16, {40, 3, 5}, {31, 1, 1})},

@@ -141,9 +141,10 @@ TileGroup<group> tile_group(const Correlation& c, const Tiling& t, std::int64_t 
       tile.first[axis] = place[axis] * t.tile[axis];
       tile.count[axis] = smaller(t.tile[axis], c.out[axis] - tile.first[axis]);
       tile.origin[axis] = tile.first[axis] - c.pad[axis];
-      tile.begin[axis] = larger(0, -tile.origin[axis]);
-      tile.end[axis] = smaller(tile.count[axis] + c.kernel[axis] - 1, c.in[axis] - tile.origin[axis]);
-      tile.end[axis] = larger(tile.begin[axis], tile.end[axis]);
+      // A tile that lies wholly in the padding sees an empty part of its own window.
+      const int all = tile.count[axis] + c.kernel[axis] - 1;
+      tile.begin[axis] = smaller(larger(0, -tile.origin[axis]), all);
+      tile.end[axis] = larger(tile.begin[axis], smaller(all, c.in[axis] - tile.origin[axis]));
       g.count[axis] = first ? tile.count[axis] : larger(g.count[axis], tile.count[axis]);
       g.begin[axis] = first ? tile.begin[axis] : smaller(g.begin[axis], tile.begin[axis]);
       g.end[axis] = first ? tile.end[axis] : larger(g.end[axis], tile.end[axis]);
