@@ -2,11 +2,11 @@
 
 #include <algorithm>
 
+#include "models/conv_core.hpp"
 #include "models/losses.hpp"
 #include "models/mask_readouts.hpp"
 #include "models/parameters.hpp"
 #include "models/registry.hpp"
-#include "models/separable_core.hpp"
 #include "models/sessions.hpp"
 
 namespace fovea {
@@ -59,27 +59,32 @@ ParameterTable<CoreReadoutOptions> parameter_table() {
       [](const auto& v) { return *std::min_element(v.begin(), v.end()) >= 1; }};
   const Check<double> rate{"in [0, 1)", [](const double& v) { return v >= 0 && v < 1; }};
   const auto sizes = each_at_least<std::int64_t>(1);
+  std::vector<std::string> type_names;
+  for (const CoreConvolutionType& type : core_convolution_types()) type_names.push_back(type.name);
   return ParameterTable<O>(where)
       .require("in_shape", &O::in_shape, "[int, int, int, int]",
                "stimulus shape (channels, time, height, width)", shape)
       .require("hidden_channels", &O::hidden_channels, "[int]", "output channels of every layer", sizes)
       .require("temporal_kernel_sizes", &O::temporal_kernel_sizes, "[int]",
-               "temporal kernel of every layer, frames", sizes)
+               "temporal kernel of every layer, frames; time_independent convolutions have none", sizes)
       .require("spatial_kernel_sizes", &O::spatial_kernel_sizes, "[int]",
                "spatial kernel of every layer, pixels", sizes)
-      .add("core_gamma_input", &O::core_gamma_input, "float", "smoothness of the first spatial kernels",
-           gamma)
-      .add("core_gamma_hidden", &O::core_gamma_hidden, "float", "group sparsity of the later spatial kernels",
-           gamma)
-      .add("core_gamma_in_sparse", &O::core_gamma_in_sparse, "float", "group sparsity of all spatial kernels",
-           gamma)
-      .add("core_gamma_temporal", &O::core_gamma_temporal, "float", "energy of the temporal harmonics", gamma)
+      .add("core_gamma_input", &O::core_gamma_input, "float",
+           "smoothness of the first spatial kernels; must be 0 with separable and full", gamma)
+      .add("core_gamma_hidden", &O::core_gamma_hidden, "float",
+           "group sparsity of the later spatial kernels; must be 0 with separable and full", gamma)
+      .add("core_gamma_in_sparse", &O::core_gamma_in_sparse, "float",
+           "group sparsity of all spatial kernels; must be 0 with separable and full", gamma)
+      .add("core_gamma_temporal", &O::core_gamma_temporal, "float",
+           "smoothness of the temporal kernels; must be 0 with full and time_independent", gamma)
       .add("core_input_padding", &O::core_input_padding, "bool | int | [t, h, w]",
            "zeros around the first layer's input")
       .add("core_hidden_padding", &O::core_hidden_padding, "bool | int | [t, h, w]",
            "zeros around later layers' inputs")
       .add("convolution_type", &O::convolution_type, "str",
-           "kind of convolution; this version has custom_separable only", one_of({"custom_separable"}))
+           "kind of convolution: custom_separable (temporal harmonics times space, per pair of channels), "
+           "separable (space, then time), full, time_independent (space only)",
+           one_of(type_names))
       .add("readout_scale", &O::readout_scale, "bool", "a learnt scale per neuron")
       .add("readout_bias", &O::readout_bias, "bool", "a learnt bias per neuron")
       .add("readout_gaussian_masks", &O::readout_gaussian_masks, "bool",
@@ -103,6 +108,26 @@ ParameterTable<CoreReadoutOptions> parameter_table() {
            "average pooling of the stimulus", pool);
 }
 
+/// A factor on what the type of convolution does not have would change nothing.
+void check_regularizers(const CoreReadoutOptions& o) {
+  const CoreConvolutionType& type = core_convolution_type(o.convolution_type);
+  const auto must_be_zero = [&](const char* key, double factor, const char* why) {
+    if (factor != 0)
+      refuse_value(where, key, text("0 with convolution_type '", type.name, "' (", why, ")"), Json(factor));
+  };
+  if (!type.spatial_regularizers) {
+    constexpr auto why = "its spatial kernels are not regularized";
+    must_be_zero("core_gamma_input", o.core_gamma_input, why);
+    must_be_zero("core_gamma_hidden", o.core_gamma_hidden, why);
+    must_be_zero("core_gamma_in_sparse", o.core_gamma_in_sparse, why);
+  }
+  if (!type.temporal_regularizer)
+    must_be_zero("core_gamma_temporal", o.core_gamma_temporal, "the parameter's default is 40");
+  if (o.convolution_type == "separable" && o.core_gamma_temporal != 0 && o.temporal_kernel_sizes[0] < 3)
+    throw ConfigError(where, text("core_gamma_temporal needs a temporal kernel of at least 3 in the first ",
+                                  "layer: ", o.temporal_kernel_sizes[0]));
+}
+
 void check(const CoreReadoutOptions& o) {
   const std::size_t layers = o.hidden_channels.size();
   if (o.temporal_kernel_sizes.size() != layers || o.spatial_kernel_sizes.size() != layers)
@@ -111,6 +136,7 @@ void check(const CoreReadoutOptions& o) {
                     layers, ", ", o.temporal_kernel_sizes.size(), ", ", o.spatial_kernel_sizes.size()));
   check_padding(o.core_input_padding, "core_input_padding");
   check_padding(o.core_hidden_padding, "core_hidden_padding");
+  check_regularizers(o);
   const auto needs_3x3 = [&](std::size_t l) { return l == 0 && o.core_gamma_input != 0; };
   for (std::size_t l = 0; l < layers; ++l)
     if (needs_3x3(l) && o.spatial_kernel_sizes[l] < 3)
@@ -223,7 +249,7 @@ class CoreReadout : public Model {
   LossFunction loss_, metric_;
   Placement placement_;
   Random random_;
-  SeparableCore core_;
+  ConvCore core_;
   Group readout_group_;
   std::vector<std::unique_ptr<CoreMaskReadout>> readouts_;
 };
@@ -234,7 +260,7 @@ ModelDescription CoreReadout::describe(const Shape& sample) const {
   const auto movie = [](std::int64_t channels, std::array<std::int64_t, 3> size) {
     return Shape{channels, size[0], size[1], size[2]};
   };
-  std::string tree = text(where, "(\n  (core): SeparableCore(\n");
+  std::string tree = text(where, "(\n  (core): ConvCore(\n");
   std::int64_t height = 1, width = 1, jump = 1;
   if (const auto& kernel = options_.downsample_input_kernel_size) {
     result.layers.push_back({"core.downsample",
@@ -242,21 +268,24 @@ ModelDescription CoreReadout::describe(const Shape& sample) const {
                              movie(options_.in_shape[0], sizes.input), 0});
   }
   for (std::size_t l = 0; l < core_.layers().size(); ++l) {
-    const SeparableLayer& layer = *core_.layers()[l];
-    const auto& g = layer.geometry();
-    const auto& p = g.padding;
-    const std::string what = text(
-        options_.convolution_type, ' ', g.in_channels, " -> ", g.out_channels, ", kernel ", g.kernel_t, " x ",
-        g.kernel_s, " x ", g.kernel_s, ", padding (", p.before[0], '+', p.after[0], ", ", p.before[1], '+',
-        p.after[1], ", ", p.before[2], '+', p.after[2], "), batch norm, bias, ELU",
-        g.dropout > 0 ? text(", channel dropout ", g.dropout) : "", g.pool ? ", max pool 1 x 2 x 2" : "");
+    const ConvLayer& layer = *core_.layers()[l];
+    const auto& g = layer.convolution().geometry();
+    std::string what = text(options_.convolution_type, ' ', g.in_channels, " -> ", g.out_channels);
+    for (const auto& [kernel, p] : layer.convolution().stages()) {
+      what +=
+          text(", kernel ", kernel[0], " x ", kernel[1], " x ", kernel[2], ", padding (", p.before[0], '+',
+               p.after[0], ", ", p.before[1], '+', p.after[1], ", ", p.before[2], '+', p.after[2], ")");
+      result.receptive_field_frames += kernel[0] - 1;
+      height += (kernel[1] - 1) * jump;
+      width += (kernel[2] - 1) * jump;
+    }
+    const auto& [pool, dropout] = layer.options();
+    what += text(", batch norm, bias, ELU", dropout > 0 ? text(", channel dropout ", dropout) : "",
+                 pool ? ", max pool 1 x 2 x 2" : "");
     result.layers.push_back({"core.features.layer" + std::to_string(l), what,
                              movie(g.out_channels, sizes.layers[l]), layer.parameter_count()});
     tree += text("    (layer", l, "): ", what, '\n');
-    result.receptive_field_frames += g.kernel_t - 1;
-    height += (g.kernel_s - 1) * jump;
-    width += (g.kernel_s - 1) * jump;
-    if (g.pool) {
+    if (pool) {
       height += jump;
       width += jump;
       jump *= 2;

@@ -49,11 +49,6 @@ Case load_case(const std::string& name, const Device& device) {
   return one;
 }
 
-bool supported(const Case& one) {
-  return one.config.at("class") == "CoreReadout" &&
-         one.config.value("convolution_type", std::string("custom_separable")) == "custom_separable";
-}
-
 /// |actual - expected| / |expected|, or / `floor` where the expected norm is below it.
 class Comparer {
  public:
@@ -189,17 +184,12 @@ struct Totals {
   int cases = 0, compared = 0;
   double worst = 0;
   std::string where;
-  std::vector<std::string> skipped;
 };
 
 Totals run_all(const Placement& placement, double tolerance, bool with_step) {
   Totals totals;
   for (const std::string& name : case_names()) {
     const Case one = load_case(name, placement.device);
-    if (!supported(one)) {
-      totals.skipped.push_back(name);
-      continue;
-    }
     const bool narrow = placement.dtype == DType::f32;
     Comparer comparer(name, tolerance, largest_gradient(one.io),
                       narrow ? std::max(tolerance, correlation_tolerance(one)) : tolerance);
@@ -213,9 +203,8 @@ Totals run_all(const Placement& placement, double tolerance, bool with_step) {
       totals.where = comparer.where();
     }
   }
-  MESSAGE(totals.cases << " cases, " << totals.skipped.size() << " skipped, " << totals.compared
-                       << " tensors, worst " << totals.worst << " at " << totals.where);
-  for (const std::string& name : totals.skipped) MESSAGE("skipped: " << name);
+  MESSAGE(totals.cases << " cases, " << totals.compared << " tensors, worst " << totals.worst << " at "
+                       << totals.where);
   return totals;
 }
 
@@ -223,7 +212,7 @@ Totals run_all(const Placement& placement, double tolerance, bool with_step) {
 
 TEST_CASE("whole models in f64 equal PyTorch: outputs, losses, gradients, buffers, the AdamW step") {
   const Totals totals = run_all({cpu_device(2, Isa::reference), DType::f64}, f64_tolerance, true);
-  CHECK(totals.cases >= 40);
+  CHECK(totals.cases == 57);
   CHECK(totals.worst < f64_tolerance);
 }
 
@@ -232,7 +221,7 @@ TEST_CASE("whole models in f32 equal PyTorch's f64 on every instruction set") {
     INFO("instruction set ", to_string(isa));
     MESSAGE("f32, " << to_string(isa));
     const Totals totals = run_all({cpu_device(2, isa), DType::f32}, f32_tolerance, false);
-    CHECK(totals.cases >= 40);
+    CHECK(totals.cases == 57);
   }
 }
 
