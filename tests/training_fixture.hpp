@@ -113,7 +113,7 @@ inline std::unique_ptr<Model> tiny_model(const Placement& placement, double drop
   return make_core_readout(options, {{"a.1-b", 3, {}}, {"c", 4, {}}}, placement, 5);
 }
 
-Placement reference_f64() { return {cpu_device(1, Isa::reference), DType::f64}; }
+inline Placement reference_f64() { return {cpu_device(1, Isa::reference), DType::f64}; }
 
 inline Tensor pseudo_random(const Shape& shape, const Placement& placement, unsigned seed,
                             bool counts = false) {
