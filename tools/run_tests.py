@@ -62,14 +62,14 @@ def count_log(folder):
         output = result.get("stdout", "") + result.get("stderr", "")
         case = re.search(r"test cases:\s*(\d+) \|\s*(\d+) passed \|\s*(\d+) failed(?: \|\s*(\d+) skipped)?", output)
         good = result["result"] == "OK"
-        skips = sum(int(n) for n in re.findall(r"skipped: (\d+)", output))
+        skips = sum(int(n) for n in re.findall(r"(\d+) skipped:", output)) + (int(case.group(4) or 0) if case else 0)
         if result["result"] == "SKIP":
             TOTALS.add(skipped=1)
         elif case:
             passed, failed = int(case.group(2)), int(case.group(3))
             TOTALS.add(passed, failed if failed or good else 1, skips)
         else:
-            TOTALS.add(passed=int(good), failed=int(not good), skipped=skips)
+            TOTALS.add(passed=int(good), failed=int(not good))
         if not good and result["result"] != "SKIP":
             command = " ".join(result["command"])
             say(f"FAILED {result['name']}: run it again with\n  {command}")
