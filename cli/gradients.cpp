@@ -93,7 +93,9 @@ void add_gradients(CLI::App& app, Run& run) {
   command->add_option("--noise", options->noise, ".npy [B,N,2] draws of a sampling readout in training mode");
   command->add_option("--dtype", options->dtype, "f32 | f64")->capture_default_str();
   command->add_flag("--raw", options->raw, "the stimulus is already normalised");
-  command->add_option("--seed", options->seed, "of dropout with --train")->capture_default_str();
+  command->add_option("--seed", options->seed, "of dropout with --train")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command->add_option("--dropout", options->dropout, "on | off")->capture_default_str();
   add_device_options(*command, options->device);
   command->footer(

@@ -22,7 +22,9 @@ int main(int count, char** arguments) {
       std::cerr << "fovea: [command line] wrong value: " << error.what() << '\n';
       return 1;
     }
-    std::cerr << "fovea: " << error.what() << "\nRun with --help for more information.\n";
+    const bool no_command = app.get_subcommands().empty() && app.remaining_size() > 0;
+    std::cerr << "fovea: " << (no_command ? "there is no command " + app.remaining().front() : error.what())
+              << "\nRun with --help for more information.\n";
     return 2;
   }
   try {

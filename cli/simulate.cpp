@@ -21,7 +21,9 @@ void add_simulate(CLI::App& app, Run& run) {
   command->add_option("--size", options->size, "height and width in pixels")
       ->expected(2)
       ->capture_default_str();
-  command->add_option("--seed", options->retina.seed, "of everything")->capture_default_str();
+  command->add_option("--seed", options->retina.seed, "of everything")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   add_device_options(*command, options->device);
   command->footer("Example: fovea simulate retina --neurons 48 --frames 24000 --size 24 24 --seed 1");
   command->callback([=, &run] {
