@@ -1,0 +1,111 @@
+// A trained model of a small simulated retina, made once, for the tests of the commands.
+#pragma once
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <numeric>
+#include <regex>
+
+#include "cli_run.hpp"
+#include "fovea/tensor.hpp"
+
+namespace fovea::test {
+
+namespace fs = std::filesystem;
+
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+inline Device cpu() { return cpu_device(1); }
+
+inline constexpr auto config_text = R"(experiment: tiny
+seed: 7
+output: runs
+model:
+  class: CoreReadout
+  in_shape: [1, 30, 16, 16]
+  hidden_channels: [3]
+  temporal_kernel_sizes: [6]
+  spatial_kernel_sizes: [5]
+  core_gamma_temporal: 1.0
+  dropout_rate: 0.1
+data:
+  path: retina
+  test_names: [wn_test]
+  batch_size: 8
+  train_chunk_size: 30
+  clip_length: 60
+  num_val_clips: 2
+training:
+  max_epochs: 3
+)";
+
+/// A folder with a simulated retina, its configuration and a trained model, made once.
+class Lab {
+ public:
+  static const Lab& get() {
+    static const Lab lab;
+    return lab;
+  }
+  CommandResult run(const std::vector<std::string>& arguments) const {
+    return run_command(folder_.path(), arguments);
+  }
+  /// Runs and expects success.
+  CommandResult done(const std::vector<std::string>& arguments) const {
+    const CommandResult result = run(arguments);
+    INFO(result.err);
+    CHECK(result.status == 0);
+    return result;
+  }
+  std::string operator/(const std::string& name) const { return folder_ / name; }
+  const std::string& path() const { return folder_.path(); }
+  const std::string& model() const { return model_; }
+  const std::string& run_folder() const { return run_folder_; }
+  const CommandResult& training() const { return training_; }
+
+  /// The newest run folder of an experiment.
+  std::string newest_run(const std::string& experiment) const {
+    std::string newest;
+    for (const auto& entry : fs::directory_iterator(folder_ / "runs/" + experiment))
+      newest = std::max(newest, entry.path().string());
+    return newest;
+  }
+
+ private:
+  Lab() {
+    write_bytes(folder_ / "tiny.yaml", config_text);
+    done({"simulate", "retina", "--neurons", "6", "--frames", "1200", "--size", "16", "16", "--seed", "3"});
+    training_ = done({"train", "tiny.yaml", "--threads", "1"});
+    run_folder_ = newest_run("tiny");
+    model_ = run_folder_ + "/model.safetensors";
+  }
+
+  TemporaryFolder folder_;
+  CommandResult training_;
+  std::string run_folder_, model_;
+};
+
+/// exit 1, `fovea: [where] rule: values` on stderr, nothing on stdout, no file made.
+inline void check_refused(const std::vector<std::string>& arguments, const std::string& part) {
+  const Lab& lab = Lab::get();
+  const auto before = listing(lab.path());
+  const CommandResult result = lab.run(arguments);
+  const std::string command = std::accumulate(arguments.begin(), arguments.end(), std::string("fovea"),
+                                              [](const auto& a, const auto& b) { return a + ' ' + b; });
+  CAPTURE(command);
+  CAPTURE(result.err);
+  CHECK(result.status == 1);
+  CHECK(result.out == "");
+  CHECK(std::regex_match(last_line(result.err), std::regex(R"(fovea: \[[^\]]+\] .+)")));
+  CHECK(contains(result.err, part));
+  CHECK(listing(lab.path()) == before);
+}
+
+/// Frames [begin, end) of a movie (1,T,H,W).
+inline Tensor frames(const Tensor& movie, std::int64_t begin, std::int64_t end) {
+  const Shape& s = movie.shape();
+  return movie.reshape({s[1], s[2], s[3]}).rows(begin, end).reshape({1, end - begin, s[2], s[3]});
+}
+
+}  // namespace fovea::test
