@@ -23,6 +23,10 @@ std::vector<Case> cases() {
   return {
       {"one product", {1, 1, 1, 1, flat, flat, flat}},
       {"one channel, same", {2, 1, 16, 1, axis(9, 4, 1, 1, 2), axis(7, 3, 1, 1, 1), axis(13, 5, 1, 2, 2)}},
+      {"one channel, narrow", {2, 1, 5, 1, axis(4, 2), axis(6, 3, 1, 3, 4), axis(3, 3, 1, 1, 0)}},
+      {"one channel, dilated", {1, 1, 3, 1, flat, axis(5, 2, 1, 1, 1, 3), axis(4, 3, 1, 7, 6, 3)}},
+      {"one channel, strided", {2, 1, 7, 1, flat, axis(9, 3, 2, 1, 1), axis(30, 3, 2, 1, 2)}},
+      {"to one channel", {2, 3, 1, 1, axis(3, 2, 1, 1, 0), axis(7, 3, 2, 2, 1), axis(21, 4, 1, 1, 2)}},
       {"several chunks", {1, 3, 17, 1, axis(6, 5), axis(8, 4), axis(12, 5)}},
       {"wide: taps one by one", {1, 130, 9, 1, flat, axis(5, 3, 1, 1, 1), axis(6, 5, 1, 2, 2)}},
       {"more channels than a chunk", {1, 530, 3, 1, flat, axis(3, 2), axis(4, 2)}},

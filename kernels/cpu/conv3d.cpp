@@ -89,6 +89,59 @@ void gather(float* to, std::int64_t line, const float* sources, const Window& wi
   }
 }
 
+/// Whether neighbouring pixels of a row see neighbouring floats through the same tap.
+bool sees_neighbours(const Window& w) {
+  return w.source_channels == 1 && w.w.multiply == 1 && w.w.divide == 1;
+}
+
+/// Neighbouring pixels in a panel, and the row of sources that some taps see.
+struct Segment {
+  std::int64_t lane, count;
+  Pixel pixel;
+  const float* row;
+};
+
+/// The sources of a segment through a tap along the row. May write up to 15 floats past the end.
+FOVEA_INLINE void copy_segment(float* to, const Segment& segment, const WindowAxis& axis, std::int64_t tap) {
+  const std::int64_t first = segment.pixel.w + axis.offset + tap * axis.step;
+  if (segment.row && first >= 0 && first + segment.count <= axis.sources) {
+    store(to, F16::load_first(segment.row + first, static_cast<int>(segment.count)));
+    return;
+  }
+  for (std::int64_t i = 0; i < segment.count; ++i) {
+    const bool inside = segment.row && first + i >= 0 && first + i < axis.sources;
+    to[i] = inside ? segment.row[first + i] : 0;
+  }
+}
+
+/// What gather and pack do for windows that see neighbours, in one step: a panel of A has the sources of
+/// tile_rows pixels through each tap. Loose ends fall on later lanes and taps, or the slack.
+void gather_panels(float* packed, std::int64_t panel_stride, const float* sources, const Window& window,
+                   Range pixels, Range runs, const Cut& cut) {
+  static_assert(tile_rows <= 16);
+  const std::int64_t runs_of_row = window.w.taps / cut.run;
+  for (std::int64_t p = pixels.begin; p < pixels.end; p += tile_rows, packed += panel_stride) {
+    Segment segments[tile_rows];
+    int count = 0;
+    for (std::int64_t lane = 0; lane < tile_rows && p + lane < pixels.end;) {
+      const Pixel pixel = window.pixel(p + lane);
+      const std::int64_t length =
+          least(window.w.results - pixel.w, least(tile_rows - lane, pixels.end - p - lane));
+      segments[count++] = {lane, length, pixel, nullptr};
+      lane += length;
+    }
+    float* to = packed;
+    for (std::int64_t r = runs.begin; r < runs.end; ++r) {
+      const std::int64_t row = r / runs_of_row, first = r % runs_of_row * cut.run;
+      for (int i = 0; i < count; ++i)
+        segments[i].row =
+            window.source_row(sources, segments[i].pixel, row / window.h.taps, row % window.h.taps);
+      for (std::int64_t tap = first; tap < first + cut.run; ++tap, to += tile_rows)
+        for (int i = 0; i < count; ++i) copy_segment(to + segments[i].lane, segments[i], window.w, tap);
+    }
+  }
+}
+
 /// Where sources are as the product needs them: one tap, which every pixel sees at its own place.
 bool is_pointwise(const Window& w) {
   const auto plain = [](const WindowAxis& axis) {
@@ -125,17 +178,20 @@ struct Piece {
 
 void convolve_piece(const Piece& piece, const Window& window, const Cut& cut) {
   const std::int64_t all_ks = cut.runs * cut.run_floats, channels = window.group_channels();
-  const bool pointwise = is_pointwise(window);
+  const bool pointwise = is_pointwise(window), neighbours = sees_neighbours(window);
   for (std::int64_t chunk = 0; chunk < cut.chunks(); ++chunk) {
     const Range runs = cut.chunk(chunk);
     const std::int64_t ks = runs.size() * cut.run_floats, line = ks + slack;
     const std::int64_t panel_stride = tile_rows * ks + slack;
-    Operand a{piece.sources + piece.pixels.begin * window.source_channels, window.source_channels, 1};
-    if (!pointwise) {
+    if (neighbours) {
+      gather_panels(piece.packed, panel_stride, piece.sources, window, piece.pixels, runs, cut);
+    } else if (pointwise) {
+      pack<tile_rows>(piece.packed, panel_stride, {piece.sources, window.source_channels, 1}, piece.pixels,
+                      {0, ks});
+    } else {
       gather(piece.lines, line, piece.sources, window, piece.pixels, runs, cut);
-      a = {piece.lines, line, 1};
+      pack<tile_rows>(piece.packed, panel_stride, {piece.lines, line, 1}, {0, piece.pixels.size()}, {0, ks});
     }
-    pack<tile_rows>(piece.packed, panel_stride, a, {0, piece.pixels.size()}, {0, ks});
     for (std::int64_t channel = 0; channel < channels; channel += tile_columns)
       multiply_panel(
           piece.results + piece.pixels.begin * window.channels + channel, window.channels, piece.packed,
@@ -205,8 +261,8 @@ std::int64_t parts_of(std::int64_t tasks, std::int64_t count) {
   return parts < 1 ? 1 : parts;
 }
 
-/// Adds dy' times the gathered lines of some pixels and of one chunk of taps to a part (O/G, taps, I/G) of a
-/// group.
+/// Adds the gathered lines of some pixels and of one chunk of taps, transposed, times dy to a part
+/// (taps, I/G, O/G) of a group.
 struct WeightPiece {
   float* part;
   const float *dy, *sources;  // of the group
@@ -215,33 +271,36 @@ struct WeightPiece {
 };
 
 void add_weight_piece(const WeightPiece& piece, const Window& window, const Cut& cut, Range runs) {
-  const std::int64_t columns = runs.size() * cut.run_floats, line = columns + slack;
-  const std::int64_t all_columns = cut.runs * cut.run_floats, rows = window.group_channels();
-  float* part = piece.part + runs.begin * cut.run_floats;
+  const std::int64_t rows = runs.size() * cut.run_floats, line = rows + slack;
+  const std::int64_t columns = window.group_channels();
+  float* part = piece.part + runs.begin * cut.run_floats * columns;
   for (std::int64_t first = piece.pixels.begin; first < piece.pixels.end; first += k_chunk) {
     const Range pixels{first, least(first + k_chunk, piece.pixels.end)};
     const std::int64_t ks = pixels.size(), panel_stride = tile_rows * ks + slack;
     gather(piece.lines, line, piece.sources, window, pixels, runs, cut);
-    pack<tile_columns>(piece.packed_lines, tile_columns * ks, {piece.lines, 1, line}, {0, columns}, {0, ks});
+    pack<tile_columns>(piece.packed_dy, tile_columns * ks, {piece.dy, 1, window.channels}, {0, columns},
+                       pixels);
     for (std::int64_t row = 0; row < rows; row += most_task_rows) {
       const Range some{row, least(row + most_task_rows, rows)};
-      pack<tile_rows>(piece.packed_dy, panel_stride, {piece.dy, 1, window.channels}, some, pixels);
+      pack<tile_rows>(piece.packed_lines, panel_stride, {piece.lines, 1, line}, some, {0, ks});
       for (std::int64_t column = 0; column < columns; column += tile_columns)
-        multiply_panel(part + row * all_columns + column, all_columns, piece.packed_dy, panel_stride,
-                       piece.packed_lines + column * ks, ks, some.size(),
-                       least(tile_columns, columns - column), first > piece.pixels.begin);
+        multiply_panel(part + row * columns + column, columns, piece.packed_lines, panel_stride,
+                       piece.packed_dy + column * ks, ks, some.size(), least(tile_columns, columns - column),
+                       first > piece.pixels.begin);
     }
   }
 }
 
-/// dweight (O,I/G,taps) = sum of parts (O,taps,I/G).
+/// dweight (O,I/G,taps) = sum of parts (G,taps,I/G,O/G).
 void add_parts(float* dweight, const float* parts, std::int64_t count, const Window& window,
                const Queue& queue) {
   const std::int64_t sources = window.group_sources(), taps = window.taps(), row = sources * taps;
+  const std::int64_t channels = window.group_channels();
   for_each_task(queue, window.channels, [&](std::int64_t o, int) {
+    const float* group = parts + o / channels * channels * row + o % channels;
     for (std::int64_t i = 0; i < sources; ++i)
       for (std::int64_t tap = 0; tap < taps; ++tap) {
-        const float* from = parts + o * row + tap * sources + i;
+        const float* from = group + (tap * sources + i) * channels;
         float sum = *from;
         for (std::int64_t part = 1; part < count; ++part) sum += from[part * window.channels * row];
         dweight[o * row + i * taps + tap] = sum;
@@ -263,8 +322,9 @@ void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dSh
   const std::int64_t part_pixels = rounded_up(blocks(pixels, parts), k_chunk);
   const std::int64_t used = blocks(pixels, part_pixels);
   const std::int64_t lines_floats = k_chunk * (cut.chunk_floats() + slack);
-  const std::int64_t packed_floats = k_chunk * rounded_up(cut.chunk_floats(), tile_columns);
-  const std::int64_t worker_floats = lines_floats + packed_floats + packed_a_floats(k_chunk);
+  const std::int64_t packed_floats = packed_a_floats(k_chunk);
+  const std::int64_t dy_floats = k_chunk * rounded_up(window.group_channels(), tile_columns);
+  const std::int64_t worker_floats = lines_floats + packed_floats + dy_floats;
   const Scratch scratch(queue, used * weights + worker_count(queue) * worker_floats);
   for_each_task(queue, tasks * used, [&](std::int64_t task, int worker) {
     const std::int64_t part = task / tasks, group = task % tasks / cut.chunks();
