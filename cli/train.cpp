@@ -196,6 +196,7 @@ Status train(PreparedRun run, const Options& options) {
     Trainer trainer(*model, data, run_options(run),
                     hooks);  // whatever is wrong is said before anything is written
     if (checkpoint) trainer.resume(*checkpoint);
+    if (run.resumed) remove_abandoned_temporaries(run.folder);
     if (!run.resumed) trainer.set_folder(run.folder = open_folder(run.config, *model));
     log.emplace(file_in(run.folder, "log.txt"), run.resumed);
     log->add(text("fovea ", FOVEA_VERSION, run.resumed ? " goes on with " : " trains ", model->class_name(),

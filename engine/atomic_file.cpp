@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <system_error>
 
 #include "fovea/error.hpp"
@@ -105,6 +106,16 @@ void AtomicFile::commit() {
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail(path_, "cannot be replaced");
   temporary_.clear();
   sync_folder(folder_, path_);
+}
+
+void remove_abandoned_temporaries(const std::string& folder) {
+  std::error_code ignored;  // what cannot be listed or removed stays
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    const bool ours =
+        name.rfind(".fovea-", 0) == 0 && name.size() > 4 && name.compare(name.size() - 4, 4, ".tmp") == 0;
+    if (ours) std::filesystem::remove(entry.path(), ignored);
+  }
 }
 
 void write_file_atomically(const std::string& path, std::string_view bytes) {

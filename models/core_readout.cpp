@@ -18,7 +18,10 @@ void check_padding(const PaddingOption& option, const std::string& key) {
   std::array<std::int64_t, 3> zeros{0, 0, 0};
   if (const auto* all = std::get_if<std::int64_t>(&option)) zeros = {*all, *all, *all};
   if (const auto* each = std::get_if<std::array<std::int64_t, 3>>(&option)) zeros = *each;
-  if (*std::min_element(zeros.begin(), zeros.end()) < 0) refuse_value(where, key, "0 or more", Json(zeros));
+  constexpr std::int64_t most = 1 << 20;
+  if (*std::min_element(zeros.begin(), zeros.end()) < 0 ||
+      *std::max_element(zeros.begin(), zeros.end()) > most)
+    refuse_value(where, key, text("0 to ", most), Json(zeros));
 }
 
 }  // namespace
@@ -128,12 +131,33 @@ void check_regularizers(const CoreReadoutOptions& o) {
                                   "layer: ", o.temporal_kernel_sizes[0]));
 }
 
+/// Sizes that no machine or recording has are typing errors or lies; they are refused before memory is taken.
+void check_sizes(const CoreReadoutOptions& o) {
+  constexpr double most_weights = 1e9;  // of one layer
+  constexpr double most_values = 1e12;  // of one stimulus
+  double values = 1;
+  for (const std::int64_t extent : o.in_shape) values *= static_cast<double>(extent);
+  if (values > most_values)
+    refuse_value(where, "in_shape", text("at most ", most_values, " values"), Json(o.in_shape));
+  for (std::size_t l = 0; l < o.hidden_channels.size(); ++l) {
+    const double in = static_cast<double>(l ? o.hidden_channels[l - 1] : o.in_shape[0]);
+    const double space = static_cast<double>(o.spatial_kernel_sizes[l]),
+                 time = static_cast<double>(o.temporal_kernel_sizes[l]);
+    const double weights = in * static_cast<double>(o.hidden_channels[l]) * (space * space + 1) * (time + 1);
+    if (weights > most_weights)
+      throw ConfigError(where, text("layer ", l, " must have at most ", most_weights, " weights: channels ",
+                                    in, " -> ", o.hidden_channels[l], ", kernels ",
+                                    o.temporal_kernel_sizes[l], " and ", o.spatial_kernel_sizes[l]));
+  }
+}
+
 void check(const CoreReadoutOptions& o) {
   const std::size_t layers = o.hidden_channels.size();
   if (o.temporal_kernel_sizes.size() != layers || o.spatial_kernel_sizes.size() != layers)
     throw ConfigError(
         where, text("hidden_channels, temporal_kernel_sizes and spatial_kernel_sizes need equal lengths: ",
                     layers, ", ", o.temporal_kernel_sizes.size(), ", ", o.spatial_kernel_sizes.size()));
+  check_sizes(o);
   check_padding(o.core_input_padding, "core_input_padding");
   check_padding(o.core_hidden_padding, "core_hidden_padding");
   check_regularizers(o);

@@ -17,7 +17,8 @@ void check_key(const std::string& where, const std::string& key) {
 std::int64_t read_count(const std::string& where, const std::string& key, const Json& value) {
   std::int64_t count = 0;
   read_json(where, key, value, count);
-  if (count < 1) refuse_value(where, key, "at least 1", value);
+  constexpr std::int64_t most = 10'000'000;
+  if (count < 1 || count > most) refuse_value(where, key, text("1 to ", most), value);
   return count;
 }
 
@@ -55,6 +56,15 @@ void check_agreement(const std::string& where, const std::string& name, const Js
   }
 }
 
+/// data_info.input_shape is one frame (channels, height, width), or the whole in_shape.
+void check_input_shape(const std::string& where, const Json& info, const Json& in_shape) {
+  if (!info.contains("input_shape") || !in_shape.is_array() || in_shape.size() != 4) return;
+  const Json& given = info["input_shape"];
+  if (given != in_shape && given != Json{in_shape[0], in_shape[2], in_shape[3]})
+    throw ConfigError(
+        where, text("data_info.input_shape must agree with in_shape ", in_shape.dump(), ": ", given.dump()));
+}
+
 }  // namespace
 
 std::vector<SessionOptions> read_sessions(const std::string& where, const Json& section) {
@@ -84,6 +94,7 @@ std::vector<SessionOptions> read_sessions(const std::string& where, const Json& 
     if (!info.is_object()) refuse_value(where, "data_info", "a map", info);
     if (info.contains("n_neurons_dict"))
       check_agreement(where, "data_info.n_neurons_dict", info["n_neurons_dict"], sessions);
+    check_input_shape(where, info, section.value("in_shape", Json()));
   }
   return sessions;
 }

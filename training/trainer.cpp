@@ -68,6 +68,8 @@ Trainer::Trainer(Model& model, const DataSet& data, const RunOptions& options, T
     if (model.n_neurons(session.key) != session.neurons)
       throw ShapeError("train", text("session ", session.key, " has ", session.neurons,
                                      " neurons, the model has ", model.n_neurons(session.key)));
+  if (Json::parse(model.config())["loss"].value("per_neuron", false))
+    throw ConfigError("train", "loss.per_neuron must be false: training minimises one number");
   if (options.training.scheduler) scheduler_.emplace(*options.training.scheduler, model.learning_rate());
   if (options.training.early_stopping) stopping_.emplace(*options.training.early_stopping);
   state_.seed = options.seed;
