@@ -28,9 +28,9 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
+void write_file_atomically(const std::string& path, std::string_view bytes);
+
 /// Removes temporary files that a killed process left in a folder. Nobody else may be writing there.
 void remove_abandoned_temporaries(const std::string& folder);
-
-void write_file_atomically(const std::string& path, std::string_view bytes);
 
 }  // namespace fovea

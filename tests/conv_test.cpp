@@ -75,8 +75,8 @@ TEST_CASE("conv3d: gradients with every option") {
        {.stride = {1, 2, 1}, .padding = Padding3d::symmetric({0, 2, 2}), .dilation = {1, 2, 2}, .groups = 3}},
       {5, 4, {1, 1, 1}, {}}};
   for (const Case& one : cases) {
+    CAPTURE(one.out);
     const auto& [in, out, kernel, options] = one;
-    CAPTURE(out);
     const Shape weight{out, in / options.groups, kernel[0], kernel[1], kernel[2]};
     const Inputs inputs{leaf({2, 4, 5, 7, in}, 1), leaf(weight, 2), leaf({out}, 3)};
     check_gradients([&, o = options](const Inputs& x) { return conv3d(x[0], x[1], x[2], o); }, inputs);

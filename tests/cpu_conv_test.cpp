@@ -34,7 +34,12 @@ std::vector<Case> cases() {
       {"strides", {2, 3, 5, 1, axis(7, 3, 2, 1, 0), axis(9, 3, 2, 2, 1), axis(11, 4, 3, 0, 2)}},
       {"dilation", {2, 4, 33, 1, axis(7, 2, 1, 0, 0, 3), axis(9, 3, 1, 2, 2, 2), axis(8, 3, 1, 1, 0, 3)}},
       {"strided and dilated", {1, 2, 3, 1, flat, axis(10, 3, 2, 2, 2, 3), axis(11, 3, 3, 1, 1, 2)}},
-      {"groups", {2, 6, 40, 2, axis(4, 2), axis(7, 3, 1, 1, 1), axis(6, 3)}},
+      {"few channels, dilated",
+       {2, 3, 17, 1, axis(6, 2, 1, 1, 0, 2), axis(9, 3, 1, 1, 2), axis(8, 3, 1, 1, 0, 3)}},
+      {"few channels, strided",
+       {2, 4, 20, 1, axis(9, 4, 3, 2, 1), axis(9, 3, 2, 2, 1), axis(11, 4, 3, 3, 2)}},
+      {"groups of few channels", {2, 6, 10, 2, axis(4, 2), axis(7, 3, 1, 1, 1), axis(6, 3)}},
+      {"groups", {2, 10, 40, 2, axis(4, 2), axis(7, 3, 1, 1, 1), axis(6, 3)}},
       {"one input channel a group", {1, 5, 10, 5, flat, axis(7, 3, 2, 1, 1), axis(6, 3)}},
       {"pointwise", {3, 20, 35, 1, flat, axis(7, 1), axis(9, 1)}},
       {"pointwise groups", {1, 8, 12, 4, flat, axis(7, 1), axis(9, 1)}},
@@ -116,8 +121,9 @@ void check_pass(const Inputs& inputs, std::vector<KernelOutput> outputs, const R
 }  // namespace
 
 TEST_CASE("convolution: every shape within the rounding bound") {
-  for (const auto& [name, shape] : cases()) {
-    CAPTURE(std::string(name));
+  for (const Case& one : cases()) {
+    CAPTURE(std::string(one.name));
+    const Conv3dShape& shape = one.shape;
     const Counts n = counts_of(shape);
     const Inputs inputs = inputs_of(shape, false);
     for (const bool bias : {false, true})
@@ -133,8 +139,9 @@ TEST_CASE("convolution: every shape within the rounding bound") {
 }
 
 TEST_CASE("convolution: whole numbers are exact") {
-  for (const auto& [name, shape] : cases()) {
-    CAPTURE(std::string(name));
+  for (const Case& one : cases()) {
+    CAPTURE(std::string(one.name));
+    const Conv3dShape& shape = one.shape;
     const Counts n = counts_of(shape);
     const Inputs inputs = inputs_of(shape, true);
     check_kernel(inputs, {{size(n.y), 0}}, Forward{shape, true});

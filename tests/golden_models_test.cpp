@@ -126,9 +126,9 @@ void compare_gradients(const Case& one, const Model& model, Comparer& comparer) 
     comparer.compare("buffer." + name, tensor_of(one.io, "buffer." + name), tensor);
     seen.insert("buffer." + name);
   }
-  for (const auto& [name, tensor] : one.io.tensors)
-    if (name.rfind("grad.", 0) == 0 || name.rfind("buffer.", 0) == 0)
-      CHECK_MESSAGE(seen.count(name) == 1, name);
+  for (const auto& entry : one.io.tensors)
+    if (entry.first.rfind("grad.", 0) == 0 || entry.first.rfind("buffer.", 0) == 0)
+      CHECK_MESSAGE(seen.count(entry.first) == 1, entry.first);
 }
 
 /// One optimizer step by the function that training calls.

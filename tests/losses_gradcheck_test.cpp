@@ -109,6 +109,10 @@ TEST_CASE("gradients of the regularizers") {
     CAPTURE(shape);
     check_gradient([](const Inputs& in) { return laplace_ratio(in[0]); }, {leaf(shape, 1)});
   }
+  for (const Shape& shape : {Shape{2, 3, 7, 1, 1}, Shape{3, 1, 1}, Shape{2, 4, 1, 1}}) {
+    CAPTURE(shape);
+    check_gradient([](const Inputs& in) { return laplace_ratio_time(in[0]); }, {leaf(shape, 1)});
+  }
   for (const Shape& shape : {Shape{2, 3, 1, 5, 4}, Shape{3, 1, 2}, Shape{2, 3}})
     check_gradient([](const Inputs& in) { return group_sparsity(in[0]); }, {leaf(shape, 2)});
   for (const std::int64_t harmonics : {1, 2, 7})
@@ -275,6 +279,10 @@ TEST_CASE("errors name the op, the rule and the values") {
   CHECK(message_of([&] {
           laplace_ratio(constant({3, 2, 1, 5, 2}, 1));
         }) == "[laplace_ratio] filters (..., KH, KW) must be at least 3 x 3: (3, 2, 1, 5, 2)");
+  CHECK(message_of([&] {
+          laplace_ratio_time(constant({3, 2, 2, 1, 1}, 1));
+        }) == "[laplace_ratio_time] filters (..., KT, 1, 1) must have at least 3 frames: (3, 2, 2, 1, 1)");
+  CHECK_THROWS_AS(laplace_ratio_time(constant({3, 2, 5, 1, 3}, 1)), ShapeError);
   CHECK_THROWS_AS(group_sparsity(constant({3}, 1)), ShapeError);
   CHECK_THROWS_AS(temporal_smoothing(constant({3, 2, 4}, 1), constant({3, 2, 5}, 1)), ShapeError);
   CHECK_THROWS_AS(absolute_sum(Tensor::zeros({0}, DType::f64, device)), ShapeError);

@@ -1,9 +1,11 @@
-// Convolutions as matrix products: the sources of some pixels and taps are gathered in cache-sized pieces and
-// go through the register tiles of kernels/cpu/gemm_tile.hpp, channels as lanes. Depthwise ones are in
-// kernels/cpu/conv3d_depthwise.hpp. Pieces depend on the shape only: the same bits for any number of threads.
+// Convolutions as matrix products: the sources of some pixels and taps are gathered in cache-sized pieces and go
+// through the register tiles of kernels/cpu/gemm_tile.hpp, channels as lanes. Depthwise convolutions and the
+// gradients of few channels have headers of their own. Pieces depend on the shape only: the same bits for any
+// number of threads.
 #include "kernels/conv3d.hpp"
 
 #include "kernels/cpu/conv3d_depthwise.hpp"
+#include "kernels/cpu/conv3d_scatter.hpp"
 #include "kernels/cpu/conv3d_window.hpp"
 #include "kernels/cpu/gemm_tile.hpp"
 
@@ -248,8 +250,11 @@ void forward(float* y, const float* x, const float* weight, const float* bias, c
 void grad_input(float* dx, const float* dy, const float* weight, const Conv3dShape& s, Write mode,
                 const Queue& queue) {
   const Window window = backward_window(s);
+  const Scatter scatter(s);
   if (is_depthwise(window))
     convolve_depthwise(dx, dy, weight, window, mode == Write::accumulate, queue);
+  else if (scatter.pays())
+    scatter_input_gradient(dx, dy, weight, scatter, mode, queue);
   else
     convolve(dx, dy, weight, window, mode == Write::accumulate, queue);
 }
