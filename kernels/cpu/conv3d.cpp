@@ -1,7 +1,7 @@
-// Convolutions as matrix products: the sources of some pixels and taps are gathered in cache-sized pieces and go
-// through the register tiles of kernels/cpu/gemm_tile.hpp, channels as lanes. Depthwise convolutions and the
-// gradients of few channels have headers of their own. Pieces depend on the shape only: the same bits for any
-// number of threads.
+// Convolutions as matrix products: the sources of some pixels and taps are gathered in cache-sized pieces and
+// go through the register tiles of kernels/cpu/gemm_tile.hpp, channels as lanes. Depthwise convolutions and
+// the gradients of few channels have headers of their own. Pieces depend on the shape only: the same bits for
+// any number of threads.
 #include "kernels/conv3d.hpp"
 
 #include "kernels/cpu/conv3d_depthwise.hpp"
