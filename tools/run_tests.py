@@ -165,7 +165,7 @@ def peers():
 
 RELEASE = ["--buildtype=release", "-Dgpu_archs=80", "-Demulator=enabled"]  # with nvcc where it is there, one arch
 # The AVX-512 units compile for many minutes under sanitizers and hold the same code as AVX2.
-SANITIZED = ["--buildtype=debugoptimized", "-Disa=baseline,avx2", "-Db_lundef=false", "-Dcuda=disabled", "-Demulator=enabled", "-Dbench=disabled"]
+SANITIZED = ["--buildtype=debug", "-Doptimization=1", "-Disa=baseline,avx2", "-Db_lundef=false", "-Dcuda=disabled", "-Demulator=enabled", "-Dbench=disabled"]
 ADDRESS_ENV = {"ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=0"}
 
 PARTS = {
