@@ -194,7 +194,8 @@ TEST_CASE("dtype, shape and offsets must agree with each other and with the file
   // 2^62 elements of eight bytes are 0 bytes modulo 2^64
   refuses(file_bytes(one_entry("F64", "[4611686018427387904]", "[0,0]"), ""), "more than 2^58 elements");
   refuses(file_bytes(one_entry("F64", "[144115188075855872]", "[0,0]"), ""), "do not hold");
-  refuses(file_bytes(one_entry("F64", "[144115188075855872]", "[0,18446744073709551615]"), ""), "do not hold");
+  refuses(file_bytes(one_entry("F64", "[144115188075855872]", "[0,18446744073709551615]"), ""),
+          "do not hold");
   refuses(file_bytes(one_entry("F32", "[2]", "[0,8,8]"), eight), "more than 2 values");
   refuses(file_bytes(one_entry("F32", "[2]", "[8]"), eight), "must be two numbers: 1");
   refuses(file_bytes(one_entry("F32", "[4]", "[0,16]"), eight), "beyond the file: 16 of 8 bytes");
