@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "data/hdf5_file.hpp"
+#include "data/hdf5_handle.hpp"
 
 namespace fovea {
 
@@ -17,21 +18,6 @@ constexpr int highest_rank = 6;
 constexpr std::int64_t most_info_bytes = 16 << 20;  // a field of session_info larger than this is not kept
 // A chunked data set may be compressed: by deflate at most 1032 times.
 constexpr std::int64_t most_compression = 2048;
-
-class Handle {
- public:
-  Handle(hid_t id, herr_t (*close)(hid_t)) : id_(id), close_(close) {}
-  ~Handle() {
-    if (id_ >= 0) close_(id_);
-  }
-  Handle(const Handle&) = delete;
-  Handle& operator=(const Handle&) = delete;
-  operator hid_t() const { return id_; }
-
- private:
-  hid_t id_;
-  herr_t (*close_)(hid_t);
-};
 
 std::string class_name(H5T_class_t type) {
   switch (type) {

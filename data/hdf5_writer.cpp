@@ -5,27 +5,12 @@
 #include <algorithm>
 #include <functional>
 
+#include "data/hdf5_handle.hpp"
 #include "engine/atomic_file.hpp"
 #include "fovea/error.hpp"
 
 namespace fovea {
 namespace {
-
-/// An HDF5 identifier that closes itself.
-class Handle {
- public:
-  Handle(hid_t id, herr_t (*close)(hid_t)) : id_(id), close_(close) {}
-  ~Handle() {
-    if (id_ >= 0) close_(id_);
-  }
-  Handle(const Handle&) = delete;
-  Handle& operator=(const Handle&) = delete;
-  operator hid_t() const { return id_; }
-
- private:
-  hid_t id_;
-  herr_t (*close_)(hid_t);
-};
 
 /// Runs `action` with the library's own error printing off for its duration; false when its result is
 /// negative.

@@ -1,68 +1,11 @@
 // CoreReadout in use: session names, files, freezing, copies, constraints, dropout.
-#include <doctest/doctest.h>
-
-#include <algorithm>
-#include <cmath>
-#include <map>
-#include <set>
-
-#include "check.hpp"
-#include "data_files.hpp"
-#include "fovea/autograd.hpp"
-#include "fovea/core_readout.hpp"
-#include "fovea/ops.hpp"
-#include "fovea/safetensors.hpp"
-#include "models/registry.hpp"
+#include "model_fixture.hpp"
 
 using namespace fovea;
 using namespace fovea::test;
+using namespace model_test;
 
 namespace {
-
-bool contains(const std::string& message, const std::string& part) {
-  return message.find(part) != std::string::npos;
-}
-
-Placement f64() {
-  static const Device device = cpu_device(1, Isa::reference);
-  return {device, DType::f64};
-}
-
-/// Two layers on 12 x 11 pixels.
-Json small() {
-  return Json::parse(R"({"class": "CoreReadout", "in_shape": [2, 20, 12, 11], "hidden_channels": [3, 4],
-    "temporal_kernel_sizes": [6, 3], "spatial_kernel_sizes": [4, 3], "n_neurons_dict": {"one": 5}})");
-}
-
-Json with(Json section, const Json& changes) {
-  for (const auto& [key, value] : changes.items()) section[key] = value;
-  return section;
-}
-
-std::unique_ptr<Model> make(const Json& section, std::uint64_t seed = 1) {
-  return make_model(section.dump(), f64(), seed);
-}
-
-std::string refusal(const Json& section) {
-  return message_of<ConfigError>([&] { make(section); });
-}
-
-Tensor random_tensor(const Shape& shape, std::uint64_t seed, const Placement& placement = f64()) {
-  const Tensor tensor(shape, placement.dtype, placement.device);
-  Random random(seed);
-  random.normal(tensor);
-  return tensor;
-}
-
-/// A batch for a sample shape (C,T,H,W).
-Tensor stimulus(std::int64_t batch, const Shape& sample, const Placement& placement = f64()) {
-  return random_tensor({batch, sample[1], sample[2], sample[3], sample[0]}, 5, placement);
-}
-
-Tensor predict(const Model& model, const Tensor& x, const std::string& session) {
-  const NoGrad no_grad;
-  return model.forward({session, x, {}, {}}, {});
-}
 
 Tensor tensor_named(const Model& model, const std::string& name) {
   for (const NamedTensor& one : model.tensors())
