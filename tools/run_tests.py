@@ -177,12 +177,11 @@ PARTS = {
     "style": style,
     "nvcc-all": lambda: nvcc(["75", "80", "86", "89", "90"]),
     "clang": lambda: suite("clang", [*RELEASE, "-Dcuda=disabled", "-Dbench=disabled"], environment={"CC": "clang", "CXX": "clang++"}),
-    "debug": lambda: suite("debug", ["--buildtype=debug", "-Dcuda=disabled", "-Dbench=disabled"], QUICK),
     "peers": peers,
 }
 GATE = ["release", "headers", "style", "address", "thread"]
 SETS = {"--quick": ["quick"], "--sanitize": ["address", "thread"], "--gate": GATE,
-        "--all": [*GATE, "nvcc-all", "clang", "debug", "peers"]}
+        "--all": [*GATE, "nvcc-all", "clang", "peers"]}
 
 
 def main():
