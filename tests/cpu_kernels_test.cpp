@@ -81,7 +81,9 @@ void check_pass(const Inputs& inputs, std::vector<KernelOutput> outputs, const R
 }  // namespace
 
 TEST_CASE("separable convolution: every shape within the rounding bound") {
-  for (const auto& [name, shape] : small_sepconv3d_cases()) {
+  for (const SepConv3dCase& one : small_sepconv3d_cases()) {
+    const auto& name = one.name;
+    const SepConv3dShape& shape = one.shape;
     CAPTURE(std::string(name));
     const Sizes n = sizes_of(shape);
     const Inputs inputs = inputs_of(shape, false);
@@ -99,7 +101,9 @@ TEST_CASE("separable convolution: every shape within the rounding bound") {
 }
 
 TEST_CASE("separable convolution: whole numbers are exact") {
-  for (const auto& [name, shape] : small_sepconv3d_cases()) {
+  for (const SepConv3dCase& one : small_sepconv3d_cases()) {
+    const auto& name = one.name;
+    const SepConv3dShape& shape = one.shape;
     CAPTURE(std::string(name));
     const Sizes n = sizes_of(shape);
     const Inputs inputs = inputs_of(shape, true);
@@ -135,7 +139,9 @@ TEST_CASE("separable convolution: no terms give zeros") {
 }
 
 TEST_CASE("separable convolution: the workloads' layers give the same bits everywhere") {
-  for (const auto& [name, shape] : workload_sepconv3d_cases(3)) {
+  for (const SepConv3dCase& one : workload_sepconv3d_cases(3)) {
+    const auto& name = one.name;
+    const SepConv3dShape& shape = one.shape;
     CAPTURE(std::string(name));
     const Sizes n = sizes_of(shape);
     const Inputs inputs = inputs_of(shape, false);
