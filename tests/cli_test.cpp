@@ -217,7 +217,8 @@ TEST_CASE("a prediction does not depend on how the movie is cut, batched or stor
   CHECK(exact(whole, rates(frames(movie, 0, 200).to(DType::f64))));
   for (const auto& [begin, end] :
        {std::pair<std::int64_t, std::int64_t>{0, 6}, {0, 100}, {37, 143}, {190, 200}}) {
-    CAPTURE(begin);
+    const auto& shown_begin = begin;
+    CAPTURE(shown_begin);
     const Tensor part = rates(frames(movie, begin, end));
     CHECK(relative_l2(whole.rows(begin, end - 5), part, 1e-6));
   }
@@ -263,7 +264,8 @@ TEST_CASE("gradients of PyTorch's model files equal PyTorch's") {
                           contains(key, "regularizer") || key.rfind("grad.", 0) == 0 ||
                           key.rfind("buffer.", 0) == 0;
       if (!wanted) continue;
-      CAPTURE(key);
+      const auto& shown_key = key;
+      CAPTURE(shown_key);
       const Tensor* actual = result.find(key);
       REQUIRE(actual);
       CHECK(relative_l2(expected, *actual, 1e-9));
@@ -380,7 +382,8 @@ TEST_CASE("--from starts at the values of another model") {
   REQUIRE(before.tensors.size() == after.tensors.size());
   int same = 0;
   for (const auto& [name, tensor] : before.tensors) {
-    CAPTURE(name);
+    const auto& shown_name = name;
+    CAPTURE(shown_name);
     const bool statistic = contains(name, "running_") || contains(name, "num_batches");
     CHECK(static_cast<bool>(exact(tensor, tensor_of(after, name))) == !statistic);
     same += !statistic;
@@ -397,7 +400,8 @@ TEST_CASE("frozen tensors stay, also from the command line") {
   const Safetensors before = read_safetensors(lab.model(), cpu());
   const Safetensors after = read_safetensors(lab.newest_run("frozen") + "/model.safetensors", cpu());
   for (const auto& [name, tensor] : before.tensors) {
-    CAPTURE(name);
+    const auto& shown_name = name;
+    CAPTURE(shown_name);
     const bool stays = name.rfind("core.", 0) == 0 || contains(name, ".grid");
     CHECK(static_cast<bool>(exact(tensor, tensor_of(after, name))) == stays);
   }

@@ -45,7 +45,8 @@ TEST_CASE("plain scalars have the type that they look like, quoted ones are text
   for (const char* word : {"false", "False", "FALSE"}) CHECK(yaml(word) == Json(false));
   for (const auto& [word, number] :
        {std::pair{"0", 0}, std::pair{"-3", -3}, std::pair{"+7", 7}, std::pair{"2147483647", 2147483647}}) {
-    CAPTURE(word);
+    const auto& shown_word = word;
+    CAPTURE(shown_word);
     CHECK(yaml(word).is_number_integer());
     CHECK(yaml(word) == Json(number));
   }
@@ -53,7 +54,8 @@ TEST_CASE("plain scalars have the type that they look like, quoted ones are text
   for (const auto& [word, number] :
        {std::pair{"1e-4", 1e-4}, std::pair{"1.0e-4", 1e-4}, std::pair{"1E+3", 1e3}, std::pair{"-2.5", -2.5},
         std::pair{".5", 0.5}, std::pair{"5.", 5.0}, std::pair{"1.0", 1.0}, std::pair{"+0.1", 0.1}}) {
-    CAPTURE(word);
+    const auto& shown_word = word;
+    CAPTURE(shown_word);
     CHECK(yaml(word).is_number_float());
     CHECK(yaml(word).get<double>() == number);
   }
@@ -325,7 +327,8 @@ TEST_CASE("an unknown key is an error with the nearest name and the known ones")
         Misspelt{"training.optimizer.weight_decai=0", "weight_decay"},
         Misspelt{"training.scheduler.patients=3", "patience"},
         Misspelt{"training.early_stopping.min_delt=3", "min_delta"}}) {
-    CAPTURE(assignment);
+    const auto& shown_assignment = assignment;
+    CAPTURE(shown_assignment);
     const std::string message = refusal_of_override(assignment);
     CHECK_MESSAGE(contains(message, text("'", nearest, "'")), message);
     const std::string key = std::string(assignment).substr(0, std::string(assignment).find('='));

@@ -369,7 +369,8 @@ TEST_CASE("folders and session names") {
        {std::pair{".h5", "session key is empty"}, std::pair{"a\tb.h5", "control character"},
         std::pair{"\xc0\xaf.h5", "not UTF-8"}, std::pair{"\xed\xa0\x80.h5", "not UTF-8"}}) {
     write_bytes(folder / name, "");
-    CAPTURE(expected);
+    const auto& shown_expected = expected;
+    CAPTURE(shown_expected);
     CHECK(contains(load_error(options), expected));
     std::filesystem::remove(folder / name);
   }

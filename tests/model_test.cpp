@@ -27,7 +27,8 @@ TEST_CASE("defaults are those of the parameter table") {
     "cut_first_n_frames_in_core": 0, "dropout_rate": 0.0, "maxpool_every_n_layers": null,
     "downsample_input_kernel_size": null})");
   for (const auto& [key, value] : expected.items()) {
-    CAPTURE(key);
+    const auto& shown_key = key;
+    CAPTURE(shown_key);
     REQUIRE(config.contains(key));
     CHECK(config[key] == value);
   }

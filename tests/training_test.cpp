@@ -7,7 +7,8 @@ TEST_CASE("the learning rate schedule, early stopping and best epoch follow PyTo
   const nlohmann::json trace = load_json_fixture("plateau_trace");
   int epochs = 0;
   for (const auto& [name, run] : trace.at("runs").items()) {
-    INFO("sequence ", name);
+    const std::string sequence = name;  // clang 14 captures no structured binding
+    INFO("sequence ", sequence);
     ReduceLROnPlateau scheduler(SchedulerOptions{}, run.at("lr").get<double>());
     EarlyStopping stopping{EarlyStoppingOptions{}};
     BestEpoch best;
@@ -249,7 +250,8 @@ TEST_CASE("frozen parameters and statistics stay as they are") {
   int moved = 0;
   for (const auto& [name, tensor] : before) {
     const bool same = static_cast<bool>(exact(tensor, named(*model, name)));
-    if (name.rfind("core.", 0) == 0) CHECK_MESSAGE(same, name);
+    const std::string& shown = name;
+    if (name.rfind("core.", 0) == 0) CHECK_MESSAGE(same, shown);
     moved += !same;
   }
   CHECK(moved > 0);
