@@ -1,4 +1,4 @@
-#include "analysis/receptive_fields.hpp"
+#include "fovea/receptive_fields.hpp"
 
 #include <algorithm>
 

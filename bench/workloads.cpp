@@ -2,9 +2,9 @@
 
 #include <cmath>
 
+#include "fovea/gradients.hpp"
 #include "fovea/ops.hpp"
 #include "models/json.hpp"
-#include "training/gradients.hpp"
 
 namespace fovea::bench {
 namespace {

@@ -63,9 +63,9 @@ Json with_sessions(const RunConfig& config, const DataSet& data) {
   if (model.contains("sessions"))
     throw ConfigError("model", "sessions come from the data; n_neurons_dict may be given to check them");
   Json sessions = Json::object();
-  for (const Session& session : data.sessions) {
-    sessions[session.key] = {{"n_neurons", session.neurons}};
-    if (!session.mean_activity.empty()) sessions[session.key]["mean_activity"] = session.mean_activity;
+  for (const SessionOptions& session : data.session_options()) {
+    sessions[session.key] = {{"n_neurons", session.n_neurons}};
+    if (session.mean_activity) sessions[session.key]["mean_activity"] = *session.mean_activity;
   }
   model["sessions"] = sessions;
   return model;

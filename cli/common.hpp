@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "data/openretina.hpp"
+#include "fovea/data.hpp"
 #include "fovea/model.hpp"
 #include "training/run_config.hpp"
 

@@ -1,7 +1,7 @@
-#include "training/gradients.hpp"
+#include "fovea/gradients.hpp"
 
 #include "cli/common.hpp"
-#include "data/npy.hpp"
+#include "fovea/npy.hpp"
 #include "fovea/safetensors.hpp"
 
 namespace fovea::cli {

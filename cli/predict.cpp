@@ -1,7 +1,7 @@
 #include "cli/common.hpp"
-#include "data/npy.hpp"
-#include "data/time_series.hpp"
-#include "training/evaluation.hpp"
+#include "fovea/evaluation.hpp"
+#include "fovea/npy.hpp"
+#include "fovea/time_series.hpp"
 
 namespace fovea::cli {
 namespace {

@@ -2,7 +2,7 @@
 #pragma once
 #include <vector>
 
-#include "training/evaluation.hpp"
+#include "fovea/evaluation.hpp"
 
 namespace fovea::cli {
 

@@ -12,6 +12,7 @@
 #include "cli/scores.hpp"
 #include "engine/atomic_file.hpp"
 #include "fovea/safetensors.hpp"
+#include "fovea/version.hpp"
 #include "training/trainer.hpp"
 #include "training/yaml.hpp"
 
@@ -143,8 +144,6 @@ RunOptions run_options(const PreparedRun& run) {
   options.training = run.config.training;
   options.data = run.config.data;
   options.seed = static_cast<std::uint64_t>(run.config.seed);
-  options.version = FOVEA_VERSION;
-  options.data_description = write_data_options(run.config.data).dump();
   return options;
 }
 
@@ -199,7 +198,7 @@ Status train(PreparedRun run, const Options& options) {
     if (run.resumed) remove_abandoned_temporaries(run.folder);
     if (!run.resumed) trainer.set_folder(run.folder = open_folder(run.config, *model));
     log.emplace(file_in(run.folder, "log.txt"), run.resumed);
-    log->add(text("fovea ", FOVEA_VERSION, run.resumed ? " goes on with " : " trains ", model->class_name(),
+    log->add(text("fovea ", version(), run.resumed ? " goes on with " : " trains ", model->class_name(),
                   " of ", model->parameter_count(), " parameters on ", data.sessions.size(),
                   " sessions, data ", data.content_hash));
     progress.line("run folder " + run.folder);

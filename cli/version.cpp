@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include "cli/common.hpp"
+#include "fovea/version.hpp"
 #include "kernels/tables.hpp"
 
 namespace fovea::cli {
@@ -19,7 +20,7 @@ void print_kernels(const std::string& title, const Device& device) {
 }
 
 Status version(const DeviceChoice& choice) {
-  fmt::print("fovea {}\n", FOVEA_VERSION);
+  fmt::print("fovea {}\n", fovea::version());
   fmt::print("compiler: {}\nbuild: {}\n", __VERSION__, FOVEA_BUILD);
   std::string isas;
   for (const Isa isa : available_isas()) isas += (isas.empty() ? "" : ", ") + to_string(isa);

@@ -1,4 +1,4 @@
-#include "data/npy.hpp"
+#include "fovea/npy.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>

@@ -1,4 +1,4 @@
-#include "data/openretina.hpp"
+#include "fovea/data.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "data/hdf5_file.hpp"
-#include "data/npy.hpp"
+#include "fovea/npy.hpp"
 
 namespace fovea {
 
@@ -304,6 +304,15 @@ const TestMovie* Session::test(const std::string& name) const {
 std::map<std::string, std::int64_t> DataSet::neurons() const {
   std::map<std::string, std::int64_t> result;
   for (const Session& session : sessions) result[session.key] = session.neurons;
+  return result;
+}
+
+std::vector<SessionOptions> DataSet::session_options() const {
+  std::vector<SessionOptions> result;
+  for (const Session& session : sessions) {
+    result.push_back({session.key, session.neurons, {}});
+    if (!session.mean_activity.empty()) result.back().mean_activity = session.mean_activity;
+  }
   return result;
 }
 

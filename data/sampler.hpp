@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "data/openretina.hpp"
+#include "fovea/data.hpp"
 
 namespace fovea {
 

@@ -1,4 +1,4 @@
-#include "data/stored_array.hpp"
+#include "fovea/stored_array.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "data/time_series.hpp"
+#include "fovea/time_series.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "cli_lab.hpp"
-#include "data/npy.hpp"
+#include "fovea/npy.hpp"
 
 using namespace fovea;
 using namespace fovea::test;

@@ -5,9 +5,9 @@
 
 #include "check.hpp"
 #include "cli_lab.hpp"
-#include "data/npy.hpp"
 #include "fixture.hpp"
 #include "fovea/model.hpp"
+#include "fovea/npy.hpp"
 #include "training/yaml.hpp"
 
 using namespace fovea;

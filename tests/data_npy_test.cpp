@@ -5,9 +5,9 @@
 #include <limits>
 
 #include "data/legacy_random.hpp"
-#include "data/npy.hpp"
 #include "data_files.hpp"
 #include "fixture.hpp"
+#include "fovea/npy.hpp"
 
 using namespace fovea;
 using namespace fovea::test;

@@ -9,8 +9,8 @@
 
 #include "check.hpp"
 #include "fixture.hpp"
+#include "fovea/gradients.hpp"
 #include "fovea/ops.hpp"
-#include "training/gradients.hpp"
 #include "training/train_step.hpp"
 
 using namespace fovea;

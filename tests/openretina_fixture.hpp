@@ -10,10 +10,10 @@
 
 #include "check.hpp"
 #include "data/hdf5_file.hpp"
-#include "data/npy.hpp"
-#include "data/openretina.hpp"
 #include "data/sampler.hpp"
 #include "data_files.hpp"
+#include "fovea/data.hpp"
+#include "fovea/npy.hpp"
 
 namespace openretina_test {
 

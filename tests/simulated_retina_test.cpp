@@ -11,9 +11,9 @@
 #include <numbers>
 
 #include "check.hpp"
-#include "data/openretina.hpp"
 #include "data/pearson.hpp"
 #include "data/simulated_retina.hpp"
+#include "fovea/data.hpp"
 #include "fovea/safetensors.hpp"
 
 using namespace fovea;

@@ -1,4 +1,5 @@
 // Validation, test metrics, whole runs: resuming, determinism, run folders, errors.
+#include "fovea/version.hpp"
 #include "training_fixture.hpp"
 
 using namespace training_test;
@@ -195,6 +196,29 @@ TEST_CASE("a run that dies without a word resumes from its last checkpoint to th
   }
 }
 
+TEST_CASE("train leaves the values of the best epoch in the model, with and without a run folder") {
+  const Placement placement{cpu_device(1), DType::f32};
+  const DataSet data = two_sessions();
+  const TemporaryFolder folder;
+  const auto with_files = tiny_model(placement), without = tiny_model(placement);
+  RunOptions options = run_options(folder.path(), 4);
+  options.training.scheduler->monitor = "train_loss";
+  const TrainingResult first = train(*with_files, data, options);
+  CHECK(same_bits(*with_files, *load_model(folder.path("model.safetensors"), placement).model));
+  options.folder.clear();
+  std::int64_t epochs = 0;
+  TrainingHooks hooks;
+  hooks.on_epoch = [&](const EpochMetrics&, bool) { ++epochs; };
+  const TrainingResult second = train(*without, data, options, hooks);
+  CHECK(epochs == second.epochs);
+  CHECK(first.best.epoch == second.best.epoch);
+  CHECK(same_bits(*with_files, *without));
+  // The last epoch is another one, or the test would not see a missing restore.
+  const auto last = tiny_model(placement);
+  Trainer(*last, data, options).run();
+  CHECK((second.best.epoch + 1 == second.epochs) == same_bits(*last, *without));
+}
+
 TEST_CASE("training gives the same bits for any number of threads, and other bits for another seed") {
   const DataSet data = two_sessions();
   const auto train = [&](int threads, std::uint64_t seed) {
@@ -222,7 +246,6 @@ TEST_CASE("the run folder: metrics, best model with its provenance, checkpoint")
   TemporaryFolder folder;
   const auto model = tiny_model(placement);
   RunOptions options = run_options(folder.path(), 2);
-  options.data_description = R"({"format": "openretina_hdf5"})";
   std::vector<EpochMetrics> seen;
   std::vector<bool> best;
   std::int64_t batches = 0;
@@ -257,7 +280,7 @@ TEST_CASE("the run folder: metrics, best model with its provenance, checkpoint")
   const Json provenance = Json::parse(loaded.provenance);
   CHECK(provenance["best_epoch"] == result.best.epoch);
   CHECK(provenance["seed"] == 11);
-  CHECK(provenance["fovea"] == "test");
+  CHECK(provenance["fovea"] == version());
   CHECK(provenance["data"]["format"] == "openretina_hdf5");
   CHECK(provenance["data_hash"] == data.content_hash);
   CHECK(provenance["split"]["c"]["validation_clips"].size() == 2);

@@ -156,7 +156,6 @@ inline RunOptions run_options(const std::string& folder, std::int64_t epochs) {
   options.training.max_epochs = epochs;
   options.data = data_options();
   options.seed = 11;
-  options.version = "test";
   options.training.accumulate_grad_batches = 2;
   options.training.gradient_clip = 50.0;
   return options;

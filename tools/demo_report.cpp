@@ -4,8 +4,8 @@
 // receptive fields; exits 1 when either is below what the demo promises.
 #include <fmt/core.h>
 
-#include "analysis/receptive_fields.hpp"
 #include "data/receptive_field_picture.hpp"
+#include "fovea/receptive_fields.hpp"
 #include "training/run_config.hpp"
 #include "training/trainer.hpp"
 

@@ -1,4 +1,4 @@
-#include "training/evaluation.hpp"
+#include "fovea/evaluation.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -8,29 +8,6 @@
 #include "training/train_step.hpp"
 
 namespace fovea {
-
-std::optional<ValidationScores> validate(const Model& model, ValidationClips& clips, StepMemory& memory,
-                                         const std::atomic<bool>* stop) {
-  const NoGrad no_grad;
-  ValidationScores sums;
-  double samples = 0;
-  clips.rewind();
-  while (const Batch* batch = clips.next()) {
-    if (stop && stop->load()) return std::nullopt;
-    const std::string signature =
-        text("validate ", batch->stimulus.shape(), batch->responses.shape(), ' ', batch->session);
-    const StepMemory::Scope scope(memory, signature);
-    model.apply_constraints(batch->session);
-    const Tensor output = model.forward({batch->session, batch->stimulus, {}, {}}, {});
-    double extents = 0;
-    for (const std::int64_t extent : output.shape()) extents += static_cast<double>(extent);
-    const double weight = static_cast<double>(batch->stimulus.shape()[0]);
-    sums.loss += weight * mean_value(model.loss(output, batch->responses)) / extents;
-    sums.metric += weight * mean_value(model.metric(output, batch->responses));
-    samples += weight;
-  }
-  return ValidationScores{sums.loss / samples, sums.metric / samples};
-}
 
 namespace {
 
@@ -214,14 +191,20 @@ FrameTable last_frames(const TimeSeries& responses, std::int64_t frames, const D
   return to_table(responses.read(responses.frames() - frames, responses.frames(), DType::f64, device));
 }
 
+/// Of a model whose constraints have been applied.
+FrameTable predict_recorded(const Model& model, const std::string& session, const TimeSeries& stimulus,
+                            const Normalization& normalization) {
+  const Placement& placement = model.placement();
+  return predict_movie(model, session, stimulus.frames(), [&](std::int64_t begin, std::int64_t end) {
+    return stimulus.read(begin, end, placement.dtype, placement.device, normalization);
+  });
+}
+
 TestFrames test_frames(const Model& model, const std::string& session, const TestMovie& movie,
                        const Normalization& normalization) {
   const Placement& placement = model.placement();
   TestFrames test;
-  test.prediction =
-      predict_movie(model, session, movie.stimulus.frames(), [&](std::int64_t begin, std::int64_t end) {
-        return movie.stimulus.read(begin, end, placement.dtype, placement.device, normalization);
-      });
+  test.prediction = predict_recorded(model, session, movie.stimulus, normalization);
   const std::int64_t frames = test.prediction.frames;
   if (movie.responses.frames() < frames)
     throw ShapeError("evaluation",
@@ -236,6 +219,17 @@ TestFrames test_frames(const Model& model, const std::string& session, const Tes
 }
 
 }  // namespace
+
+FrameTable predict(const Model& model, const std::string& session, const TimeSeries& stimulus,
+                   const Normalization& normalization) {
+  const std::unique_ptr<Model> copy = model.clone();
+  copy->apply_constraints(session);
+  return predict_recorded(*copy, session, stimulus, normalization);
+}
+
+std::vector<SessionScores> evaluate_tests(const Model& model, const DataSet& data) {
+  return evaluate_tests(model, data, data.checked_normalization());
+}
 
 std::vector<SessionScores> evaluate_tests(const Model& model, const DataSet& data,
                                           const Normalization& normalization) {

@@ -1,4 +1,4 @@
-#include "training/gradients.hpp"
+#include "fovea/gradients.hpp"
 
 #include "fovea/autograd.hpp"
 #include "fovea/ops.hpp"

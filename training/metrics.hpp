@@ -3,27 +3,10 @@
 #include <string>
 #include <vector>
 
+#include "fovea/training.hpp"
 #include "models/json.hpp"
 
 namespace fovea {
-
-/// One epoch. Training columns are means over its batches as they were trained on.
-struct EpochMetrics {
-  std::int64_t epoch = 0;  ///< from 0
-  std::int64_t step = 0;   ///< optimizer steps taken so far
-  double lr = 0;           ///< that this epoch was trained with
-  double train_loss = 0;
-  double train_total_loss = 0;
-  double regularization_loss_core = 0;
-  double regularization_loss_readout = 0;
-  double train_evaluation_loss = 0;
-  double val_loss = 0;
-  double val_evaluation_loss = 0;
-  double seconds = 0;  ///< wall time, training and validation
-
-  /// Value of a column by its name; ConfigError when there is none.
-  double value(const std::string& column) const;
-};
 
 /// The whole file: header and one line an epoch. Numbers are the shortest that read back the same.
 std::string metrics_csv(const std::vector<EpochMetrics>& epochs);

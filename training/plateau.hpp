@@ -1,8 +1,6 @@
 // Decisions that are taken once an epoch from one number: learning rate, best epoch, end of training.
 #pragma once
-#include <limits>
-
-#include "training/options.hpp"
+#include "fovea/training.hpp"
 
 namespace fovea {
 
@@ -50,20 +48,6 @@ class EarlyStopping {
  private:
   EarlyStoppingOptions options_;
   State state_;
-};
-
-/// The first epoch with the largest metric.
-struct BestEpoch {
-  double metric = -std::numeric_limits<double>::infinity();
-  std::int64_t epoch = -1;  ///< -1: none yet
-
-  /// Whether this epoch is the best so far.
-  bool step(std::int64_t at, double value) {
-    if (!(value > metric)) return false;
-    metric = value;
-    epoch = at;
-    return true;
-  }
 };
 
 }  // namespace fovea

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "data/data_config.hpp"
+#include "fovea/data.hpp"
 #include "models/json.hpp"
 #include "training/options.hpp"
 

@@ -17,16 +17,6 @@ class NonFiniteError : public Error {
   std::string tensor_;
 };
 
-struct StepLosses {
-  double loss = 0;
-  double core_regularizer = 0;
-  double readout_regularizer = 0;
-  double total = 0;          ///< the sum of the three: what is minimised
-  double metric = 0;         ///< the model's metric on this batch, before the update
-  double gradient_norm = 0;  ///< global L2 norm before clipping; 0 without an update
-  bool updated = false;      ///< whether the optimizer made its step (accumulate_grad_batches)
-};
-
 /// Training steps of one model. After the first step of a signature (session, shapes, first or later batch of
 /// an accumulation) no tensor memory is allocated.
 class TrainingStep {

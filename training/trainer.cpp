@@ -7,7 +7,9 @@
 #include <filesystem>
 
 #include "engine/atomic_file.hpp"
+#include "fovea/version.hpp"
 #include "models/registry.hpp"
+#include "training/run_config.hpp"
 
 namespace fovea {
 namespace {
@@ -107,7 +109,12 @@ void Trainer::log(const std::string& line) const {
 void Trainer::save() {
   if (scheduler_) state_.scheduler = scheduler_->state();
   if (stopping_) state_.stopping = stopping_->state();
+  if (options_.folder.empty()) return;
   save_checkpoint(checkpoint_path(options_.folder), model_, step_.arena(), state_);
+}
+
+void Trainer::save_best() const {
+  if (!options_.folder.empty()) save_model(options_.folder + "/model.safetensors", model_, provenance());
 }
 
 TrainingResult Trainer::run(const std::atomic<bool>* stop) {
@@ -122,7 +129,7 @@ TrainingResult Trainer::run(const std::atomic<bool>* stop) {
   }
   if (state_.stopped_early) end = TrainingEnd::early_stopping;
   // Without a single comparable epoch the last one is all there is.
-  if (state_.best.epoch < 0) save_model(options_.folder + "/model.safetensors", model_, provenance());
+  if (state_.best.epoch < 0) save_best();
   return {end, state_.epoch, state_.best};
 }
 
@@ -202,8 +209,9 @@ void Trainer::finish_epoch(const ValidationScores& scores) {
   state_.seconds = 0;
 
   // The checkpoint comes last: a run killed before it repeats the epoch and writes the other files again.
-  if (best) save_model(options_.folder + "/model.safetensors", model_, provenance());
-  write_file_atomically(options_.folder + "/metrics.csv", metrics_csv(state_.history));
+  if (best) save_best();
+  if (!options_.folder.empty())
+    write_file_atomically(options_.folder + "/metrics.csv", metrics_csv(state_.history));
   save();
 
   if (hooks_.on_epoch) hooks_.on_epoch(metrics, best);
@@ -217,9 +225,9 @@ std::string Trainer::provenance() const {
   for (const Session& session : data_.sessions)
     split[session.key] = {{"validation_clips", split_clips(session, options_.data).validation},
                           {"clip_length", options_.data.clip_length}};
-  Json object{{"fovea", options_.version},
+  Json object{{"fovea", version()},
               {"seed", options_.seed},
-              {"data", parse_json("provenance", options_.data_description)},
+              {"data", write_data_options(options_.data)},
               {"data_hash", data_.content_hash},
               {"split", split}};
   const Normalization& normalization = data_.checked_normalization();
@@ -227,6 +235,23 @@ std::string Trainer::provenance() const {
   object["best_epoch"] = state_.best.epoch;
   object["val_evaluation_loss"] = write_number(state_.best.metric);
   return object.dump();
+}
+
+TrainingResult train(Model& model, const DataSet& data, const RunOptions& options, const TrainingHooks& hooks,
+                     const std::atomic<bool>* stop) {
+  std::vector<Tensor> best;
+  TrainingHooks watching = hooks;
+  watching.on_epoch = [&](const EpochMetrics& metrics, bool is_best) {
+    if (is_best) {
+      best.clear();
+      for (const NamedTensor& one : model.tensors()) best.push_back(one.tensor.clone());
+    }
+    if (hooks.on_epoch) hooks.on_epoch(metrics, is_best);
+  };
+  const TrainingResult result = Trainer(model, data, options, watching).run(stop);
+  const std::vector<NamedTensor> tensors = model.tensors();
+  for (std::size_t i = 0; i < best.size(); ++i) tensors[i].tensor.copy_from(best[i]);
+  return result;
 }
 
 void record_scores(const std::string& model_path, const std::vector<SessionScores>& scores) {

@@ -1,45 +1,19 @@
 // The training of a model on a data set, from the first step to the best model file.
 #pragma once
 #include <atomic>
-#include <functional>
 #include <string>
 
+#include "fovea/evaluation.hpp"
+#include "fovea/training.hpp"
 #include "training/checkpoint.hpp"
-#include "training/evaluation.hpp"
 #include "training/train_step.hpp"
+#include "training/validation.hpp"
 
 namespace fovea {
-
-/// What a run needs besides model and data.
-struct RunOptions {
-  std::string folder;  ///< run folder, existing: metrics.csv, model.safetensors, last.ckpt.safetensors are
-                       ///< written there by run
-  TrainingOptions training;
-  DataOptions data;
-  std::uint64_t seed = 42;              ///< of the order of samples and of dropout
-  std::string version;                  ///< of fovea, for the provenance
-  std::string data_description = "{}";  ///< JSON of the `data:` section, for the provenance
-};
 
 /// Creates <output>/<experiment>/<Y-m-d_H-M-S>/ (local time) and returns its path; a name that is taken gets
 /// a suffix.
 std::string create_run_folder(const std::string& output, const std::string& experiment);
-
-/// Called on the training thread; empty ones are skipped. The library itself never prints.
-struct TrainingHooks {
-  std::function<void(std::int64_t epoch, std::int64_t batch, std::int64_t batches, const StepLosses& losses)>
-      on_batch;
-  std::function<void(const EpochMetrics& metrics, bool best)> on_epoch;
-  std::function<void(const std::string& line)> log;
-};
-
-enum class TrainingEnd { max_epochs, early_stopping, interrupted };
-
-struct TrainingResult {
-  TrainingEnd end = TrainingEnd::max_epochs;
-  std::int64_t epochs = 0;  ///< finished
-  BestEpoch best;
-};
 
 /// Epochs alternate sessions batch by batch; after each the model is validated, the scheduler and early
 /// stopping decide and files are written: model.safetensors when the epoch is the best, metrics.csv,
@@ -60,7 +34,8 @@ class Trainer {
   /// and tensor; the files of the last good epoch stay.
   TrainingResult run(const std::atomic<bool>* stop = nullptr);
 
-  /// The run folder, where it is made only after the trainer has accepted everything else.
+  /// The run folder (RunOptions::folder), where it is made only after the trainer has accepted everything
+  /// else.
   void set_folder(const std::string& folder) { options_.folder = folder; }
 
   const TrainingState& state() const { return state_; }
@@ -73,6 +48,7 @@ class Trainer {
   void finish_epoch(const ValidationScores& scores);
   double learning_rate() const;
   void save();
+  void save_best() const;
   std::string provenance() const;
   void log(const std::string& line) const;
 

@@ -20,19 +20,12 @@ struct PaddingOption : std::variant<bool, std::int64_t, std::array<std::int64_t,
   using variant::variant;
 };
 
-/// What a model knows of one recording session.
-struct SessionOptions {
-  std::string key;
-  std::int64_t n_neurons = 0;
-  std::optional<std::vector<double>> mean_activity;  ///< initial bias, spikes per frame
-};
-
 /// Parameters by the names of openretina's table.
 struct CoreReadoutOptions {
-  std::array<std::int64_t, 4> in_shape{};           ///< (channels, time, height, width)
-  std::vector<std::int64_t> hidden_channels;        ///< output channels of every layer
-  std::vector<std::int64_t> temporal_kernel_sizes;  ///< frames
-  std::vector<std::int64_t> spatial_kernel_sizes;   ///< pixels, square
+  std::array<std::int64_t, 4> in_shape{};             ///< (channels, time, height, width)
+  std::vector<std::int64_t> hidden_channels{};        ///< output channels of every layer
+  std::vector<std::int64_t> temporal_kernel_sizes{};  ///< frames
+  std::vector<std::int64_t> spatial_kernel_sizes{};   ///< pixels, square
   double core_gamma_input = 0.0;
   double core_gamma_hidden = 0.0;
   double core_gamma_in_sparse = 0.0;
@@ -52,8 +45,8 @@ struct CoreReadoutOptions {
   double learning_rate = 0.01;
   std::int64_t cut_first_n_frames_in_core = 0;
   double dropout_rate = 0.0;
-  std::optional<std::int64_t> maxpool_every_n_layers;
-  std::optional<std::array<std::int64_t, 3>> downsample_input_kernel_size;  ///< (t, h, w)
+  std::optional<std::int64_t> maxpool_every_n_layers{};
+  std::optional<std::array<std::int64_t, 3>> downsample_input_kernel_size{};  ///< (t, h, w)
 };
 
 /// Builds the model in code; as make_model with a `model:` section. Losses are the defaults of the class.

@@ -1,12 +1,20 @@
 // Model: what training, evaluation, prediction and the model file need of a neural-encoding model.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "fovea/module.hpp"
 
 namespace fovea {
+
+/// What a model knows of one recording session.
+struct SessionOptions {
+  std::string key;
+  std::int64_t n_neurons = 0;
+  std::optional<std::vector<double>> mean_activity;  ///< initial bias, spikes per frame
+};
 
 /// Input of one forward pass, all of one session.
 struct ModelInput {

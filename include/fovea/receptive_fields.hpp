@@ -1,7 +1,7 @@
 // Receptive fields of a trained model.
 #pragma once
+#include "fovea/evaluation.hpp"
 #include "fovea/model.hpp"
-#include "training/evaluation.hpp"
 
 namespace fovea {
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "data/stored_array.hpp"
+#include "fovea/stored_array.hpp"
 
 namespace fovea {
 

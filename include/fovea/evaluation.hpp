@@ -1,27 +1,13 @@
-// Validation during training and the test metrics of models.md section 6.
+// Prediction of movies and the test metrics of models.md section 6.
 #pragma once
-#include <atomic>
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "data/sampler.hpp"
-#include "engine/step_memory.hpp"
-#include "fovea/model.hpp"
+#include "fovea/data.hpp"
 
 namespace fovea {
-
-struct ValidationScores {
-  double loss =
-      0;  ///< val_loss: loss / (B + T_out + N), averaged over batches weighted by B, as openretina logs it
-  double metric = 0;  ///< val_evaluation_loss: the model's metric, averaged in the same way
-};
-
-/// One pass through the validation clips; constraints act in place, as in training. Empty when `stop` was
-/// raised on the way.
-std::optional<ValidationScores> validate(const Model& model, ValidationClips& clips, StepMemory& memory,
-                                         const std::atomic<bool>* stop = nullptr);
 
 /// Values (frames, neurons) in f64 on the host.
 struct FrameTable {
@@ -40,6 +26,11 @@ using FrameReader = std::function<Tensor(std::int64_t begin, std::int64_t end)>;
 /// apply constraints. `chunk_frames` new frames at a time, 0: as many as keep memory small.
 FrameTable predict_movie(const Model& model, const std::string& session, std::int64_t frames,
                          const FrameReader& read, std::int64_t chunk_frames = 0);
+
+/// Prediction for a movie in memory or file, whole, by a private copy of the model with its constraints
+/// applied once.
+FrameTable predict(const Model& model, const std::string& session, const TimeSeries& stimulus,
+                   const Normalization& normalization);
 
 /// One test movie: prediction, mean response and single trials, all over the same output frames.
 struct TestFrames {
@@ -67,6 +58,8 @@ std::vector<NeuronScore> score_neurons(const std::vector<TestFrames>& movies);
 /// Works on a private copy with the constraints applied once. Error when no session has a test movie.
 std::vector<SessionScores> evaluate_tests(const Model& model, const DataSet& data,
                                           const Normalization& normalization);
+/// The same with the normalisation of the data, which needs its training movie.
+std::vector<SessionScores> evaluate_tests(const Model& model, const DataSet& data);
 
 struct ScoreSummary {
   double mean_correlation = 0;  ///< over all neurons of all sessions, undefined ones as 0

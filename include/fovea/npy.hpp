@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include "data/stored_array.hpp"
+#include "fovea/stored_array.hpp"
 
 namespace fovea {
 

@@ -1,4 +1,4 @@
-#include "data/data_config.hpp"
+#include "fovea/data.hpp"
 
 #include <cmath>
 #include <limits>
