@@ -154,11 +154,12 @@ TEST_CASE("exponentials and logarithms over their whole range, to a few units of
   for (const ActivationKind kind : {ActivationKind::elu, ActivationKind::softplus}) {
     const MaskReadoutShape s{1, 1, 1, count, false, {kind}};
     const std::vector<float> ones(x.size(), 1.0f);
-    check_kernel({x}, {{x.size(), 4 * eps, {2e-38}}},
+    const double units = kind == ActivationKind::softplus ? 0.51 : 4;
+    check_kernel({x}, {{x.size(), units * eps, {2e-38}}},
                  [&](const auto& tables, auto in, auto out, const Queue& q) {
                    tables.mask_readout.activate(out[0], in[0], {}, {}, s, q);
                  });
-    check_kernel({x, ones}, {{x.size(), 4 * eps, {2e-38}}},
+    check_kernel({x, ones}, {{x.size(), (units + 1) * eps, {2e-38}}},
                  [&](const auto& tables, auto in, auto out, const Queue& q) {
                    tables.mask_readout.grad_activate(out[0], {}, {}, in[1], in[0], {}, {}, s,
                                                      Write::overwrite, Write::overwrite, q);
@@ -296,8 +297,8 @@ TEST_CASE("correlation losses with their slopes, constants included") {
         for (std::int64_t t = 0; t < s.target_frames; ++t)
           inputs[1][size(t * neurons)] = 0.3f;  // a silent cell
         const double items = static_cast<double>(s.batch * neurons);
-        // A mean of two deviations and one division by a variance that may be small.
-        check_kernel(inputs, {{value_count(s), 0, {64 * eps * items}}, {count, 2e-4, {2e-4}}},
+        // Computed in double: a slope has its own rounding and what its neighbour's left, none is above 1.
+        check_kernel(inputs, {{value_count(s), 0, {64 * eps * items}}, {count, eps, {eps}}},
                      [&](const auto& tables, auto in, auto out, const Queue& q) {
                        tables.loss.correlation(out[0], out[1], in[0], in[1], s, {1e-16, -1}, q);
                      });

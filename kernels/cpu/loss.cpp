@@ -85,62 +85,66 @@ void poisson(float* value, float* slope, const float* output, const float* targe
   finish(value, partial.data, blocks, factor, s);
 }
 
-/// sum over frames of term(frame), blocks of frames first.
-template <class Term>
-FOVEA_INLINE F16 sum_over_frames(std::int64_t frames, const Term& term) {
-  F16 total = F16::zero();
-  for (std::int64_t begin = 0; begin < frames; begin += block_rows) {
-    F16 block = F16::zero();
-    for (std::int64_t t = begin; t < frames && t < begin + block_rows; ++t) block = term(t, block);
-    total = add(total, block);
-  }
-  return total;
-}
-
-/// Correlations over time of up to 16 neurons of one batch item (x, y at its first frame), and their slopes.
+/// Sums over frames of up to 16 neurons of two series, and of their products about given means.
 template <class Part>
-FOVEA_INLINE F16 correlate(float* slope, const float* x, const float* y, const LossShape& s, float eps_value,
-                           double factor, Part part) {
-  const F16 count = F16::broadcast(static_cast<float>(s.frames)), eps = F16::broadcast(eps_value),
-            zero = F16::zero();
-  const auto frame = [&](const float* values, std::int64_t t) { return part.load(values + t * s.neurons); };
-  // The first frame is subtracted before summing: the deviations of a constant are exactly zero.
-  const auto mean = [&](const float* values) {
-    const F16 first = frame(values, 0);
-    const F16 sum =
-        sum_over_frames(s.frames, [&](auto t, F16 to) { return add(to, sub(frame(values, t), first)); });
-    return add(first, div(sum, count));
-  };
-  const F16 mean_x = mean(x), mean_y = mean(y);
-  // The deviations from a rounded mean add up to rounding errors of the mean's size, large beside the
-  // deviations of a prediction that hardly varies; so would their sum in the gradients.
-  const auto rest = [&](const float* values, F16 mean_value) {
-    return div(
-        sum_over_frames(s.frames, [&](auto t, F16 to) { return add(to, sub(frame(values, t), mean_value)); }),
-        count);
-  };
-  const F16 rest_x = rest(x, mean_x), rest_y = rest(y, mean_y);
-  const auto dx = [&](std::int64_t t) { return sub(sub(frame(x, t), mean_x), rest_x); };
-  const auto dy = [&](std::int64_t t) { return sub(sub(frame(y, t), mean_y), rest_y); };
-  const F16 var_x =
-      div(sum_over_frames(s.frames, [&](auto t, F16 to) { return madd(dx(t), dx(t), to); }), count);
-  const F16 var_y =
-      div(sum_over_frames(s.frames, [&](auto t, F16 to) { return madd(dy(t), dy(t), to); }), count);
-  const F16 both =
-      div(sum_over_frames(s.frames, [&](auto t, F16 to) { return madd(dx(t), dy(t), to); }), count);
-  const F16 wide_x = add(var_x, eps), wide_y = add(var_y, eps);
-  const auto unless_undefined = [&](F16 value) {  // a constant has no correlation: 0, also without eps
-    return select(equal(wide_x, zero), zero, select(equal(wide_y, zero), zero, value));
-  };
-  const F16 scale = unless_undefined(div(div(F16::broadcast(1.0f), sqrt(wide_x)), sqrt(wide_y)));
-  const F16 r = mul(both, scale);
-  if (slope) {
-    const F16 per_frame = F16::broadcast(static_cast<float>(factor / static_cast<double>(s.frames)));
-    const F16 pull = unless_undefined(div(r, wide_x));
-    for (std::int64_t t = 0; t < s.frames; ++t)
-      part.save(slope + t * s.neurons, mul(per_frame, sub(mul(dy(t), scale), mul(dx(t), pull))));
+struct SeriesPair {
+  const float *x, *y;  // at the first frame
+  std::int64_t frames, stride;
+  Part part;
+
+  FOVEA_INLINE Wide16 at(const float* values, std::int64_t t) const {
+    return widened(part.load(values + t * stride));
   }
-  return r;
+  /// The sum of a constant has no rounding in double precision, so that its deviations are exactly zero.
+  FOVEA_INLINE Wide16 mean(const float* values) const {
+    Wide16 sum{};
+    for (std::int64_t t = 0; t < frames; ++t) {
+      const Wide16 value = at(values, t);
+      for (int i = 0; i < 16; ++i) sum.v[i] += value.v[i];
+    }
+    return each_lane([&](int i) { return sum.v[i] / static_cast<double>(frames); });
+  }
+};
+
+/// Correlations over time of up to 16 neurons of one batch item, and their slopes; in double precision,
+/// because the slopes are differences of nearly equal numbers where the prediction hardly varies, and every
+/// rounding before the last one would be magnified.
+template <class Part>
+FOVEA_INLINE F16 correlate(float* slope, const SeriesPair<Part>& pair, double eps, double factor) {
+  const double frames = static_cast<double>(pair.frames);
+  const Wide16 mean_x = pair.mean(pair.x), mean_y = pair.mean(pair.y);
+  Wide16 xx{}, yy{}, xy{};
+  for (std::int64_t t = 0; t < pair.frames; ++t) {
+    const Wide16 x = pair.at(pair.x, t), y = pair.at(pair.y, t);
+    for (int i = 0; i < 16; ++i) {
+      const double dx = x.v[i] - mean_x.v[i], dy = y.v[i] - mean_y.v[i];
+      xx.v[i] += dx * dx;
+      yy.v[i] += dy * dy;
+      xy.v[i] += dx * dy;
+    }
+  }
+  Wide16 r, scale, pull;
+  for (int i = 0; i < 16; ++i) {
+    const double wide_x = xx.v[i] / frames + eps, wide_y = yy.v[i] / frames + eps;
+    const bool undefined = wide_x == 0 || wide_y == 0;  // a constant has no correlation: 0, also without eps
+    scale.v[i] = undefined ? 0 : 1 / __builtin_sqrt(wide_x) / __builtin_sqrt(wide_y);
+    r.v[i] = xy.v[i] / frames * scale.v[i];
+    pull.v[i] = undefined ? 0 : r.v[i] / wide_x;
+  }
+  // What rounding takes from one slope the next one gets: their sum, zero but for that, stays zero.
+  Wide16 carry{};
+  for (std::int64_t t = 0; slope && t < pair.frames; ++t) {
+    const Wide16 x = pair.at(pair.x, t), y = pair.at(pair.y, t);
+    const Wide16 exact = each_lane([&](int i) {
+      const double dx = x.v[i] - mean_x.v[i], dy = y.v[i] - mean_y.v[i];
+      return factor / frames * (dy * scale.v[i] - dx * pull.v[i]) + carry.v[i];
+    });
+    const F16 rounded = narrowed(exact);
+    const Wide16 kept = widened(rounded);
+    carry = each_lane([&](int i) { return exact.v[i] - kept.v[i]; });
+    pair.part.save(slope + t * pair.stride, rounded);
+  }
+  return narrowed(r);
 }
 
 void correlation(float* value, float* slope, const float* output, const float* target, const LossShape& s,
@@ -154,9 +158,9 @@ void correlation(float* value, float* slope, const float* output, const float* t
     for_each_vector(begin, end, [&](std::int64_t n, auto part) {
       const std::int64_t at = b * s.frames * s.neurons + n;
       const float* y = target + (b * s.target_frames + lag) * s.neurons + n;
+      const SeriesPair<decltype(part)> pair{output + at, y, s.frames, s.neurons, part};
       part.save(correlations.data + b * s.neurons + n,
-                correlate(slope ? slope + at : nullptr, output + at, y, s, static_cast<float>(options.eps),
-                          factor, part));
+                correlate(slope ? slope + at : nullptr, pair, options.eps, factor));
     });
   });
   finish(value, correlations.data, s.batch, factor, s);

@@ -115,39 +115,52 @@ void activate(float* y, const float* z, const float* scale, const float* bias, c
   });
 }
 
-/// sum = or += the partial sums of all blocks, in f64; `partial` is [block][2][N].
-void finish_sums(float* to, const float* partial, std::int64_t blocks, std::int64_t neurons, Write mode) {
+/// sum = or += the partial sums of all blocks; `partial` is [block][vector][2][16].
+void finish_sums(float* to, const Wide16* partial, std::int64_t blocks, std::int64_t neurons, Write mode) {
+  const std::int64_t vectors = (neurons + 15) / 16;
   for (std::int64_t n = 0; n < neurons; ++n) {
-    double sum = mode == Write::accumulate ? to[n] : 0;
-    for (std::int64_t block = 0; block < blocks; ++block) sum += partial[2 * block * neurons + n];
+    double sum = mode == Write::accumulate ? static_cast<double>(to[n]) : 0;
+    for (std::int64_t block = 0; block < blocks; ++block)
+      sum += partial[2 * (block * vectors + n / 16)].v[n % 16];
     to[n] = static_cast<float>(sum);
   }
 }
 
+/// Per-neuron sums are taken in double precision: slopes of a correlation loss nearly cancel in them.
 void grad_activate(float* dz, float* dscale, float* dbias, const float* dy, const float* z,
                    const float* scale, const float* bias, const MaskReadoutShape& s, Write scale_mode,
                    Write bias_mode, const Queue& queue) {
-  const std::int64_t blocks = (s.rows + block_rows - 1) / block_rows;
-  const Scratch memory(queue, 2 * blocks * s.neurons);
-  for_each_chunk(queue, s.rows, block_rows,
-                 [&](std::int64_t begin, std::int64_t end, std::int64_t block, int) {
-                   float *scale_sum = memory.data + 2 * block * s.neurons, *bias_sum = scale_sum + s.neurons;
-                   for (std::int64_t n = 0; n < s.neurons; ++n) scale_sum[n] = bias_sum[n] = 0;
-                   with_activation(s.activation, [&](auto activation) {
-                     for (std::int64_t row = begin; row < end; ++row)
-                       for_each_vector(0, s.neurons, [=](std::int64_t n, auto part) {
-                         const std::int64_t at = row * s.neurons + n;
-                         const F16 factor = load_or(scale, n, 1, part), input = part.load(z + at);
-                         const F16 u = madd(input, factor, load_or(bias, n, 0, part));
-                         const F16 slope = mul(part.load(dy + at), activation.slope(u));
-                         part.save(dz + at, mul(slope, factor));
-                         part.save(scale_sum + n, madd(slope, input, part.load(scale_sum + n)));
-                         part.save(bias_sum + n, add(part.load(bias_sum + n), slope));
-                       });
-                   });
-                 });
-  if (dscale) finish_sums(dscale, memory.data, blocks, s.neurons, scale_mode);
-  if (dbias) finish_sums(dbias, memory.data + s.neurons, blocks, s.neurons, bias_mode);
+  const std::int64_t blocks = (s.rows + block_rows - 1) / block_rows, vectors = (s.neurons + 15) / 16;
+  const Scratch memory(queue,
+                       2 * blocks * vectors * static_cast<std::int64_t>(sizeof(Wide16) / sizeof(float)));
+  auto* const sums = reinterpret_cast<Wide16*>(memory.data);
+  for_each_chunk(
+      queue, s.rows, block_rows, [&](std::int64_t begin, std::int64_t end, std::int64_t block, int) {
+        with_activation(s.activation, [&](auto activation) {
+          for_each_vector(0, s.neurons, [&](std::int64_t n, auto part) {
+            const F16 factor = load_or(scale, n, 1, part), offset = load_or(bias, n, 0, part);
+            const Wide16 wide_factor = widened(factor);
+            Wide16 scale_sum{}, bias_sum{};
+            for (std::int64_t row = begin; row < end; ++row) {
+              const std::int64_t at = row * s.neurons + n;
+              const F16 input = part.load(z + at);
+              const Wide16 x = widened(input), d = widened(part.load(dy + at)),
+                           a = wide_slope(activation, madd(input, factor, offset));
+              const Wide16 slope = each_lane([&](int i) { return d.v[i] * a.v[i]; });
+              part.save(dz + at, narrowed(each_lane([&](int i) { return slope.v[i] * wide_factor.v[i]; })));
+              for (int i = 0; i < 16; ++i) {
+                scale_sum.v[i] += slope.v[i] * x.v[i];
+                bias_sum.v[i] += slope.v[i];
+              }
+            }
+            Wide16* const to = sums + 2 * (block * vectors + n / 16);
+            to[0] = scale_sum;
+            to[1] = bias_sum;
+          });
+        });
+      });
+  if (dscale) finish_sums(dscale, sums, blocks, s.neurons, scale_mode);
+  if (dbias) finish_sums(dbias, sums + 1, blocks, s.neurons, bias_mode);
 }
 
 }  // namespace

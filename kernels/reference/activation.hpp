@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/activation.hpp"
+#include "kernels/reference/reference.hpp"
 
 namespace fovea::reference {
 
@@ -45,6 +46,16 @@ T activation_slope(const Activation& activation, T x) {
       return x > T(0) ? T(2) * x : T(0);
   }
   return T(1);
+}
+
+/// The same at the value as `T` rounds it: what the slopes of a correlation loss leave of a prediction that
+/// hardly varies is what prediction and slope disagree by.
+template <class T>
+Wide<T> wide_activation_slope(const Activation& activation, T x) {
+  const Wide<T> slope = activation_slope<Wide<T>>(activation, x);
+  if (activation.kind != ActivationKind::softplus || x > T(20)) return slope;
+  const Wide<T> value = activated<Wide<T>>(activation, x);
+  return slope + (1 - slope) * (static_cast<Wide<T>>(static_cast<T>(value)) - value);  // d slope / d value
 }
 
 }  // namespace fovea::reference

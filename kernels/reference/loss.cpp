@@ -50,26 +50,29 @@ void poisson(T* value, T* slope, const T* output, const T* target, const LossSha
 /// Mean of count values. The first is subtracted before summing: the mean of a constant is exact, so that its
 /// deviations are zero.
 template <class T>
-T mean(const T* x, std::int64_t count, std::int64_t stride) {
-  T sum = 0;
-  for (std::int64_t t = 0; t < count; ++t) sum += x[t * stride] - x[0];
-  return x[0] + sum / static_cast<T>(count);
+Wide<T> mean(const T* x, std::int64_t count, std::int64_t stride) {
+  const Wide<T> first = x[0];
+  Wide<T> sum = 0;
+  for (std::int64_t t = 0; t < count; ++t) sum += static_cast<Wide<T>>(x[t * stride]) - first;
+  return first + sum / static_cast<Wide<T>>(count);
 }
 
 /// Mean of the deviations from a rounded mean. Without it they add up to rounding errors of the mean's size,
 /// which are large beside the deviations of a prediction that hardly varies, and so is their sum in the
 /// gradients.
 template <class T>
-T mean_deviation(const T* x, T mean, std::int64_t count, std::int64_t stride) {
-  T sum = 0;
-  for (std::int64_t t = 0; t < count; ++t) sum += x[t * stride] - mean;
-  return sum / static_cast<T>(count);
+Wide<T> mean_deviation(const T* x, Wide<T> mean, std::int64_t count, std::int64_t stride) {
+  Wide<T> sum = 0;
+  for (std::int64_t t = 0; t < count; ++t) sum += static_cast<Wide<T>>(x[t * stride]) - mean;
+  return sum / static_cast<Wide<T>>(count);
 }
 
-/// Moments over time of one batch item and neuron.
+/// Moments over time of one batch item and neuron, in wide precision: the slopes are differences of nearly
+/// equal numbers where the prediction hardly varies, and every rounding before the last one would be
+/// magnified.
 template <class T>
 struct Moments {
-  T mean_x, mean_y, rest_x, rest_y, var_x = 0, var_y = 0, covariance = 0;
+  Wide<T> mean_x, mean_y, rest_x, rest_y, var_x = 0, var_y = 0, covariance = 0;
 
   Moments(const T* x, const T* y, std::int64_t frames, std::int64_t stride)
       : mean_x(mean(x, frames, stride)),
@@ -77,19 +80,19 @@ struct Moments {
         rest_x(mean_deviation(x, mean_x, frames, stride)),
         rest_y(mean_deviation(y, mean_y, frames, stride)) {
     for (std::int64_t t = 0; t < frames; ++t) {
-      const T dx = deviation_x(x[t * stride]), dy = deviation_y(y[t * stride]);
+      const Wide<T> dx = deviation_x(x[t * stride]), dy = deviation_y(y[t * stride]);
       var_x += dx * dx;
       var_y += dy * dy;
       covariance += dx * dy;
     }
-    const T count = static_cast<T>(frames);
+    const Wide<T> count = static_cast<Wide<T>>(frames);
     var_x /= count;
     var_y /= count;
     covariance /= count;
   }
 
-  T deviation_x(T x) const { return (x - mean_x) - rest_x; }
-  T deviation_y(T y) const { return (y - mean_y) - rest_y; }
+  Wide<T> deviation_x(T x) const { return (static_cast<Wide<T>>(x) - mean_x) - rest_x; }
+  Wide<T> deviation_y(T y) const { return (static_cast<Wide<T>>(y) - mean_y) - rest_y; }
 };
 
 /// r = cov / sqrt((var_x + eps) (var_y + eps)); d r / d x_t = (dy_t / sqrt(..) - r dx_t / (var_x + eps)) / T
@@ -97,8 +100,9 @@ template <class T>
 void correlation(T* value, T* slope, const T* output, const T* target, const LossShape& s,
                  const CorrelationOptions& options, const Queue&) {
   const std::int64_t groups = per_neuron(s) ? s.neurons : 1, lag = s.target_frames - s.frames;
-  const T factor = static_cast<T>(options.sign) * reduction_factor<T>(s, s.batch),
-          eps = static_cast<T>(options.eps);
+  using W = Wide<T>;
+  const W factor = static_cast<W>(options.sign) * reduction_factor<W>(s, s.batch),
+          eps = static_cast<W>(options.eps);
   fill(value, groups, T(0));
   for (std::int64_t b = 0; b < s.batch; ++b)
     for (std::int64_t n = 0; n < s.neurons; ++n) {
@@ -106,15 +110,18 @@ void correlation(T* value, T* slope, const T* output, const T* target, const Los
       const T* y = target + (b * s.target_frames + lag) * s.neurons + n;
       const Moments<T> m(x, y, s.frames, s.neurons);
       // Without eps a constant has no correlation: 0, as with it.
-      const bool undefined = m.var_x + eps == T(0) || m.var_y + eps == T(0);
-      const T scale = undefined ? T(0) : T(1) / std::sqrt(m.var_x + eps) / std::sqrt(m.var_y + eps);
-      const T r = m.covariance * scale, pull = undefined ? T(0) : r / (m.var_x + eps);
-      value[n % groups] += factor * r;
+      const bool undefined = m.var_x + eps == W(0) || m.var_y + eps == W(0);
+      const W scale = undefined ? W(0) : W(1) / std::sqrt(m.var_x + eps) / std::sqrt(m.var_y + eps);
+      const W r = m.covariance * scale, pull = undefined ? W(0) : r / (m.var_x + eps);
+      value[n % groups] += static_cast<T>(factor * r);
       if (!slope) continue;
+      W carry = 0;  // what rounding takes from one slope the next one gets: their sum stays zero
       for (std::int64_t t = 0; t < s.frames; ++t) {
-        const T dx = m.deviation_x(x[t * s.neurons]), dy = m.deviation_y(y[t * s.neurons]);
-        slope[(b * s.frames + t) * s.neurons + n] =
-            factor * (dy * scale - dx * pull) / static_cast<T>(s.frames);
+        const W dx = m.deviation_x(x[t * s.neurons]), dy = m.deviation_y(y[t * s.neurons]);
+        const W exact = factor * (dy * scale - dx * pull) / static_cast<W>(s.frames) + carry;
+        T& rounded = slope[(b * s.frames + t) * s.neurons + n];
+        rounded = static_cast<T>(exact);
+        carry = exact - static_cast<W>(rounded);
       }
     }
 }

@@ -37,7 +37,8 @@ void activate(T* y, const T* z, const T* scale, const T* bias, const MaskReadout
   for (std::int64_t m = 0; m < s.rows; ++m)
     for (std::int64_t n = 0; n < s.neurons; ++n) {
       const std::int64_t i = m * s.neurons + n;
-      y[i] = activated(s.activation, z[i] * (scale ? scale[n] : T(1)) + (bias ? bias[n] : T(0)));
+      const T u = z[i] * (scale ? scale[n] : T(1)) + (bias ? bias[n] : T(0));
+      y[i] = static_cast<T>(activated<Wide<T>>(s.activation, u));
     }
 }
 
@@ -46,16 +47,17 @@ void grad_activate(T* dz, T* dscale, T* dbias, const T* dy, const T* z, const T*
                    const MaskReadoutShape& s, Write scale_mode, Write bias_mode, const Queue&) {
   for (std::int64_t n = 0; n < s.neurons; ++n) {
     const T factor = scale ? scale[n] : T(1), offset = bias ? bias[n] : T(0);
-    T scale_sum = 0, bias_sum = 0;
+    Wide<T> scale_sum = 0, bias_sum = 0;
     for (std::int64_t m = 0; m < s.rows; ++m) {
       const std::int64_t i = m * s.neurons + n;
-      const T slope = dy[i] * activation_slope(s.activation, z[i] * factor + offset);
-      dz[i] = slope * factor;
+      const Wide<T> slope =
+          static_cast<Wide<T>>(dy[i]) * wide_activation_slope<T>(s.activation, z[i] * factor + offset);
+      dz[i] = static_cast<T>(slope * factor);
       scale_sum += slope * z[i];
       bias_sum += slope;
     }
-    if (dscale) write(dscale[n], scale_sum, scale_mode);
-    if (dbias) write(dbias[n], bias_sum, bias_mode);
+    if (dscale) write(dscale[n], static_cast<T>(scale_sum), scale_mode);
+    if (dbias) write(dbias[n], static_cast<T>(bias_sum), bias_mode);
   }
 }
 

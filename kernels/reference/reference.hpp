@@ -5,6 +5,18 @@
 
 namespace fovea::reference {
 
+/// The precision of sums that must not add roundings of their own: double for float.
+template <class T>
+struct WideOf {
+  using type = T;
+};
+template <>
+struct WideOf<float> {
+  using type = double;
+};
+template <class T>
+using Wide = typename WideOf<T>::type;
+
 template <class T>
 void fill(T* values, std::int64_t count, T value) {
   for (std::int64_t i = 0; i < count; ++i) values[i] = value;
