@@ -4,13 +4,13 @@
 #include <atomic>
 #include <csignal>
 #include <filesystem>
-#include <fstream>
 #include <map>
 
 #include "cli/common.hpp"
 #include "cli/progress.hpp"
 #include "cli/scores.hpp"
 #include "engine/atomic_file.hpp"
+#include "engine/input_file.hpp"
 #include "fovea/safetensors.hpp"
 #include "training/trainer.hpp"
 #include "training/yaml.hpp"
@@ -54,8 +54,8 @@ std::string absolute(const std::string& path) {
 class Log {
  public:
   Log(std::string path, bool continued) : path_(std::move(path)) {
-    if (!continued) return;
-    std::ifstream file(path_);
+    if (!continued || !std::filesystem::exists(path_)) return;
+    std::ifstream file = open_input(path_);
     text_.assign(std::istreambuf_iterator<char>(file), {});
   }
   void add(const std::string& line) {
