@@ -72,8 +72,9 @@ Status describe(const Options& options) {
              description.receptive_field_frames, description.receptive_field_height,
              description.receptive_field_width,
              frames - model->output_shape(sample, model->sessions()[0])[0]);
+  const auto bytes = estimate_step_memory(*model, training, batch, frames);
   fmt::print("training step, batch {} x {} frames: {}\n", batch, frames,
-             megabytes(estimate_step_memory(*model, training, batch, frames)));
+             bytes ? megabytes(*bytes) : "not measured, a sample takes over half a gigabyte");
   return 0;
 }
 

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 
+#include "engine/bounded_memory.hpp"
 #include "training/train_step.hpp"
 
 namespace fovea {
 namespace {
+
+constexpr std::size_t most_measured = std::size_t{1} << 30;
 
 Shape stimulus_shape(const Model& model, std::int64_t batch, std::int64_t frames) {
   const Shape in = model.in_shape();
@@ -17,6 +20,7 @@ Shape stimulus_shape(const Model& model, std::int64_t batch, std::int64_t frames
 std::size_t measured(const Model& model, const TrainingOptions& options, const std::string& session,
                      std::int64_t batch, std::int64_t frames) {
   const Device device = cpu_device(model.placement().device.threads());
+  bound_memory(device, most_measured);
   const auto copy = make_model(model.config(), {device, model.placement().dtype});
   ModelInput input;
   input.session = session;
@@ -34,13 +38,17 @@ std::size_t measured(const Model& model, const TrainingOptions& options, const s
 
 }  // namespace
 
-std::size_t estimate_step_memory(const Model& model, const TrainingOptions& options, std::int64_t batch,
-                                 std::int64_t frames) {
+std::optional<std::size_t> estimate_step_memory(const Model& model, const TrainingOptions& options,
+                                                std::int64_t batch, std::int64_t frames) {
   std::size_t most = 0;
-  for (const std::string& session : model.sessions()) {
-    const std::size_t one = measured(model, options, session, 1, frames);
-    const std::size_t two = measured(model, options, session, 2, frames);
-    most = std::max(most, one + (two - one) * static_cast<std::size_t>(batch - 1));
+  try {
+    for (const std::string& session : model.sessions()) {
+      const std::size_t one = measured(model, options, session, 1, frames);
+      const std::size_t two = measured(model, options, session, 2, frames);
+      most = std::max(most, one + (two - one) * static_cast<std::size_t>(batch - 1));
+    }
+  } catch (const MemoryBoundError&) {
+    return std::nullopt;
   }
   return most;
 }
