@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "data/data_config.hpp"
+#include "data/hdf5_file.hpp"
 #include "data/time_series.hpp"
 
 namespace fovea {
@@ -65,6 +66,8 @@ enum class DataParts {
 /// that are empty, double or hold control characters, test names that no session has. ConfigError where the
 /// options are out of range. The normalisation of `normalize: true` is taken over the training movie with its
 /// validation clips; where sessions were shown different movies, over each different stimulus once.
-DataSet load_openretina(const DataOptions& options, DataParts parts = DataParts::all);
+/// `read` reads the session files: in a child process, unless a caller that wrote them itself knows better.
+DataSet load_openretina(const DataOptions& options, DataParts parts = DataParts::all,
+                        const Hdf5Reader& read = read_hdf5);
 
 }  // namespace fovea

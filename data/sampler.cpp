@@ -119,11 +119,7 @@ const Batch& BatchBuffer::batch(std::size_t session, std::int64_t samples) {
 
 TrainingSampler::TrainingSampler(const DataSet& data, const DataOptions& options, std::uint64_t seed,
                                  DType dtype, const Device& device)
-    : data_(data),
-      options_((check(options), options)),
-      seed_(seed),
-      passes_(data.sessions.size()),
-      buffer_(data, options.batch_size, options.train_chunk_size, dtype, device) {
+    : data_(data), options_((check(options), options)), seed_(seed), passes_(data.sessions.size()) {
   data.checked_normalization();
   if (data.sessions.empty()) throw ConfigError("data", "no session to train on");
   const std::int64_t chunk = options.train_chunk_size;
@@ -142,6 +138,8 @@ TrainingSampler::TrainingSampler(const DataSet& data, const DataOptions& options
       throw ConfigError("data", text("batch_size: session ", session.key, " has only ", chunks,
                                      " chunks of train_chunk_size ", chunk, ": ", options.batch_size));
   }
+  // Last, when the data are known to be as large as the options say.
+  buffer_.emplace(data, options.batch_size, options.train_chunk_size, dtype, device);
   seek(0, 0);
 }
 
@@ -194,10 +192,10 @@ const Batch* TrainingSampler::next() {
     current = {epoch_, pass, starts(session, epoch_, pass)};
   const std::int64_t first = visit % batches_[session] * options_.batch_size;
   for (std::int64_t sample = 0; sample < options_.batch_size; ++sample)
-    buffer_.fill(session, sample, splits_[session].training, options_.clip_length,
-                 current.starts[static_cast<std::size_t>(first + sample)]);
+    buffer_->fill(session, sample, splits_[session].training, options_.clip_length,
+                  current.starts[static_cast<std::size_t>(first + sample)]);
   ++batch_;
-  return &buffer_.batch(session, options_.batch_size);
+  return &buffer_->batch(session, options_.batch_size);
 }
 
 // ---- ValidationClips

@@ -4,6 +4,7 @@
 // distribution of samples. The order of training samples comes from fovea's own generator.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -94,7 +95,7 @@ class TrainingSampler {
   std::vector<Pass> passes_;           // the current pass of every session
   std::vector<std::int64_t> order_;    // of the sessions in this epoch
   std::int64_t epoch_ = 0, batch_ = 0;
-  BatchBuffer buffer_;
+  std::optional<BatchBuffer> buffer_;
 };
 
 /// The validation clips: sessions in order, clips in the order drawn, batch_size at a time, the last batch
