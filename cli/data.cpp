@@ -79,14 +79,14 @@ Status show(const Options& options) {
   const DataSet data = load_openretina(config.data);
   const Device device = open_device(config, options.device);
   const Normalization& normalization = data.checked_normalization();
+  for (const Session& session : data.sessions)
+    (void)split_clips(session, config.data);  // before anything is printed or written
   fmt::print(
       "{} sessions, stimulus {} x {} x {} (channels x height x width), normalised by mean {:.8g} and "
       "deviation {:.8g}, "
       "content {}\n",
       data.sessions.size(), data.channels, data.height, data.width, normalization.mean,
       normalization.deviation, data.content_hash);
-  for (const Session& session : data.sessions)
-    (void)split_clips(session, config.data);  // before anything is written
   std::error_code failure;
   if (!options.dump.empty() && !std::filesystem::create_directories(options.dump, failure) && failure)
     throw Error(options.dump, text("cannot be made: ", failure.message()));

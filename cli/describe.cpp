@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include "cli/common.hpp"
+#include "engine/system_memory.hpp"
 #include "training/memory_estimate.hpp"
 
 namespace fovea::cli {
@@ -20,60 +21,87 @@ bool is_config(const std::string& path) {
   return ends(".yaml") || ends(".yml");
 }
 
-std::unique_ptr<Model> fitting_model(const RunConfig& config, const Placement& placement) {
-  const DataSet data = load_openretina(config.data);
-  auto model =
-      make_model(with_sessions(config, data).dump(), placement, static_cast<std::uint64_t>(config.seed));
-  check_fits(*model, data);
-  return model;
-}
+/// What is described, and how it would be trained.
+struct Described {
+  std::unique_ptr<Model> model;
+  TrainingOptions training;
+  DataOptions data;
+  bool configured = false;   // by a run configuration, not a model file
+  std::size_t resident = 0;  // memory that the program takes, with the data where they were loaded
+};
 
 /// The model of a configuration; its sessions come from the data, or from n_neurons_dict where there is no
 /// data yet.
-std::unique_ptr<Model> model_of(const RunConfig& config, const Placement& placement) {
+Described read_configured(const Options& options, const Placement& placement) {
+  const RunConfig config = read_run_config(options.what, options.overrides);
+  Described described{{}, config.training, config.data, true};
+  const auto seed = static_cast<std::uint64_t>(config.seed);
   const Json& section = config.model;
   if (section.is_null()) throw ConfigError("config", "the section 'model' is missing");
-  if (!section.contains("n_neurons_dict") && !section.contains("sessions"))
-    return fitting_model(config, placement);
-  return make_model(section.dump(), placement, static_cast<std::uint64_t>(config.seed));
+  if (section.contains("n_neurons_dict") || section.contains("sessions")) {
+    described.model = make_model(section.dump(), placement, seed);
+    described.resident = resident_memory();
+    return described;
+  }
+  const DataSet data = load_openretina(config.data);
+  described.model = make_model(with_sessions(config, data).dump(), placement, seed);
+  check_fits(*described.model, data);
+  described.resident = resident_memory();
+  return described;
+}
+
+Described read_file(const Options& options, const Placement& placement) {
+  if (!options.overrides.empty())
+    throw ConfigError("describe", "overrides need a configuration, not a model file");
+  Described described;
+  described.model = load_model(options.what, placement).model;
+  described.data.batch_size = described.data.num_val_clips = 1;
+  described.data.train_chunk_size = described.data.clip_length = described.model->in_shape()[1];
+  return described;
 }
 
 std::string megabytes(std::size_t bytes) {
   return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
 }
 
-Status describe(const Options& options) {
-  const Device device = open_device(options.device);
-  std::unique_ptr<Model> model;
-  std::int64_t batch = 1, frames = 0;
-  TrainingOptions training;
-  if (is_config(options.what)) {
-    const RunConfig config = read_run_config(options.what, options.overrides);
-    model = model_of(config, {device, DType::f32});
-    batch = config.data.batch_size;
-    frames = config.data.train_chunk_size;
-    training = config.training;
-  } else {
-    if (!options.overrides.empty())
-      throw ConfigError("describe", "overrides need a configuration, not a model file");
-    model = load_model(options.what, {device, DType::f32}).model;
-    frames = model->in_shape()[1];
-  }
-  const Shape in = model->in_shape();
-  const Shape sample{in[0], frames, in[2], in[3]};
-  const ModelDescription description = model->describe(sample);
+/// A file's in_shape may claim anything: what one sample of it takes is tried up to a gibibyte.
+constexpr std::size_t most_for_a_file = std::size_t{1} << 30;
+
+void print_memory(const Described& described) {
+  const std::size_t most = described.configured ? available_memory() : most_for_a_file;
+  const DataOptions& data = described.data;
+  const auto memory = estimate_training_memory(*described.model, described.training, data, most);
+  fmt::print("training step, batch {} x {} frames: ", data.batch_size, data.train_chunk_size);
+  if (!memory) return fmt::print("not measured, at most eight samples take over {}\n", megabytes(most));
+  fmt::print("{} (parameters, gradients and moments {}, batch {}, activations and workspace {})\n",
+             megabytes(memory->training_step()), megabytes(memory->model), megabytes(memory->batch),
+             megabytes(memory->step));
+  if (described.configured)
+    fmt::print("training with validation clips of {} frames: {}; with program and data about {} resident\n",
+               data.clip_length, megabytes(memory->peak()), megabytes(described.resident + memory->peak()));
+}
+
+void print_layers(const Model& model, const Shape& sample) {
+  const ModelDescription description = model.describe(sample);
   fmt::print("{}\n\n", description.tree);
   fmt::print("{:<28}{:<24}{:>12}  {}\n", "layer", "output", "parameters", "what");
   fmt::print("{:<28}{:<24}{:>12}  (channels, time, height, width)\n", "stimulus", to_string(sample), "");
   for (const LayerDescription& layer : description.layers)
     fmt::print("{:<28}{:<24}{:>12}  {}\n", layer.name, to_string(layer.output), layer.parameters, layer.what);
-  fmt::print("\nparameters: {}\n", model->parameter_count());
-  fmt::print("receptive field: {} frames x {} x {} pixels; the first prediction is for frame {}\n",
-             description.receptive_field_frames, description.receptive_field_height,
-             description.receptive_field_width,
-             frames - model->output_shape(sample, model->sessions()[0])[0]);
-  fmt::print("training step, batch {} x {} frames: {}\n", batch, frames,
-             megabytes(estimate_step_memory(*model, training, batch, frames)));
+  fmt::print("\nparameters: {}\n", model.parameter_count());
+  const std::int64_t lag = sample[1] - model.output_shape(sample, model.sessions()[0])[0];
+  fmt::print("receptive field: {} frames x {} x {} pixels\n", description.receptive_field_frames,
+             description.receptive_field_height, description.receptive_field_width);
+  fmt::print("lag: {} frames; the first prediction is for frame {}\n", lag, lag);
+}
+
+Status describe(const Options& options) {
+  const Placement placement{open_device(options.device), DType::f32};
+  const Described described =
+      is_config(options.what) ? read_configured(options, placement) : read_file(options, placement);
+  const Shape in = described.model->in_shape();
+  print_layers(*described.model, {in[0], described.data.train_chunk_size, in[2], in[3]});
+  print_memory(described);
   return 0;
 }
 

@@ -16,6 +16,7 @@ struct Options {
 
 Tensor read_values(const std::string& path, const Placement& placement, const Normalization& normalization) {
   const StoredArray array = open_npy(path);
+  if (array.elements() == 0) throw FormatError(path, text("holds no values: ", shape_text(array.shape())));
   const auto bad = array.first_not_finite();
   if (bad >= 0) throw FormatError(path, text("value ", index_text(bad, array.shape()), " is not finite"));
   std::vector<std::int64_t> begin(array.shape().size(), 0), strides(array.shape().size(), 1);
@@ -30,9 +31,11 @@ Tensor read_values(const std::string& path, const Placement& placement, const No
   return host.to(placement.device);
 }
 
-/// One clip is a batch of one.
-Tensor with_batch(const Tensor& tensor, int rank) {
-  if (tensor.shape().rank() != rank - 1) return tensor;
+/// A batch of this many axes; one clip is a batch of one.
+Tensor with_batch(const Tensor& tensor, int rank, const std::string& path, const char* axes) {
+  if (tensor.shape().rank() == rank) return tensor;
+  if (tensor.shape().rank() != rank - 1)
+    throw FormatError(path, text("must be ", axes, ": ", tensor.shape()));
   std::vector<std::int64_t> extents = tensor.shape().vector();
   extents.insert(extents.begin(), 1);
   return tensor.reshape(Shape(extents));
@@ -52,9 +55,11 @@ Status run_gradients(const Options& o) {
   const Normalization normalization = o.raw ? Normalization{} : model_normalization(loaded);
   GradientsInput input;
   input.session = chosen_session(model, o.session);
-  input.stimulus =
-      with_batch(read_values(o.stimulus, placement, normalization), model.takes_movies() ? 5 : 4);
-  input.responses = with_batch(read_values(o.responses, placement, {}), model.takes_movies() ? 3 : 2);
+  const bool movies = model.takes_movies();
+  input.stimulus = with_batch(read_values(o.stimulus, placement, normalization), movies ? 5 : 4, o.stimulus,
+                              movies ? "[C,T,H,W] or [B,C,T,H,W]" : "[C,H,W] or [B,C,H,W]");
+  input.responses = with_batch(read_values(o.responses, placement, {}), movies ? 3 : 2, o.responses,
+                               movies ? "[T,N] or [B,T,N]" : "[N] or [B,N]");
   Random random(o.seed, 2);
   const Gradients result =
       gradients(model, input, {o.train, o.train && o.dropout == "on" ? &random : nullptr});

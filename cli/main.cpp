@@ -4,6 +4,18 @@
 
 #include "cli/common.hpp"
 
+namespace {
+
+/// One line for the terminal: files choose names and values in messages, and must not command it.
+void report(const std::string& message) {
+  std::string line = message;
+  for (char& c : line)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  std::cerr << "fovea: " << line << '\n';
+}
+
+}  // namespace
+
 int main(int count, char** arguments) {
   using namespace fovea::cli;
   CLI::App app{"fovea: train and run neural-encoding models of the retina and visual cortex", "fovea"};
@@ -30,11 +42,11 @@ int main(int count, char** arguments) {
   try {
     return run();
   } catch (const fovea::Error& error) {
-    std::cerr << "fovea: " << error.what() << '\n';
+    report(error.what());
   } catch (const std::bad_alloc&) {
-    std::cerr << "fovea: [memory] the system has no more\n";
+    report("[memory] the system has no more");
   } catch (const std::exception& error) {
-    std::cerr << "fovea: [system] " << error.what() << '\n';
+    report(std::string("[system] ") + error.what());
   }
   return 1;
 }

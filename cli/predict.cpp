@@ -14,6 +14,8 @@ struct Options {
 
 /// Clips of a stimulus file: [C,T,H,W] is one, [B,C,T,H,W] are B.
 std::vector<StoredArray> clips_of(const StoredArray& stimulus) {
+  if (stimulus.elements() == 0)  // before an axis beside an empty one is believed
+    throw FormatError(stimulus.origin(), text("holds no values: ", shape_text(stimulus.shape())));
   if (stimulus.rank() == 4) return {stimulus};
   if (stimulus.rank() != 5)
     throw FormatError(stimulus.origin(),
@@ -32,7 +34,6 @@ Status predict(const Options& options) {
   const Normalization normalization = options.raw ? Normalization{} : model_normalization(loaded);
   const StoredArray stimulus = open_npy(options.stimulus);
   const std::vector<StoredArray> clips = clips_of(stimulus);
-  if (clips.empty()) throw FormatError(options.stimulus, text("no clips: ", shape_text(stimulus.shape())));
   model.apply_constraints(session);  // the loaded model is this command's own
   std::vector<float> values;
   std::int64_t frames = 0;

@@ -1,18 +1,21 @@
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <filesystem>
-#include <fstream>
 #include <map>
 
 #include "cli/common.hpp"
 #include "cli/progress.hpp"
 #include "cli/scores.hpp"
 #include "engine/atomic_file.hpp"
+#include "engine/input_file.hpp"
+#include "engine/system_memory.hpp"
 #include "fovea/safetensors.hpp"
 #include "fovea/version.hpp"
+#include "training/memory_estimate.hpp"
 #include "training/trainer.hpp"
 #include "training/yaml.hpp"
 
@@ -55,8 +58,8 @@ std::string absolute(const std::string& path) {
 class Log {
  public:
   Log(std::string path, bool continued) : path_(std::move(path)) {
-    if (!continued) return;
-    std::ifstream file(path_);
+    if (!continued || !std::filesystem::exists(path_)) return;
+    std::ifstream file = open_input(path_);
     text_.assign(std::istreambuf_iterator<char>(file), {});
   }
   void add(const std::string& line) {
@@ -177,6 +180,8 @@ Status train(PreparedRun run, const Options& options) {
                                                         static_cast<std::uint64_t>(run.config.seed));
   check_fits(*model, data);
   check_lengths(*model, data, run.config.data);
+  check_samples(data, run.config.data);
+  check_training_memory(*model, run.config.training, run.config.data);
   Progress progress(run.config.training.max_epochs, checkpoint ? checkpoint->state.epoch : 0,
                     isatty(STDERR_FILENO));
   if (!options.from.empty()) start_from(*model, options.from, progress);
@@ -204,6 +209,9 @@ Status train(PreparedRun run, const Options& options) {
     progress.line("run folder " + run.folder);
     watch_signals();
     result = trainer.run(&stop_requested);
+    log->add(fmt::format("memory: {:.1f} MB of tensors at most, {:.1f} MB resident",
+                         static_cast<double>(device.memory().bytes_at_peak) / 1e6,
+                         static_cast<double>(peak_resident_memory()) / 1e6));
   }
   if (result.end == TrainingEnd::interrupted) {
     progress.line("interrupted; go on with: fovea train --resume " + run.folder);

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,23 +20,21 @@
 #include <string_view>
 #include <utility>
 
+#include "engine/sanitized.hpp"
+
 namespace fovea {
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool limit_memory = false;  // a sanitizer reserves terabytes of addresses
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-constexpr bool limit_memory = false;
-#else
-constexpr bool limit_memory = true;
-#endif
-#else
-constexpr bool limit_memory = true;
-#endif
 constexpr rlim_t most_memory = rlim_t{8} << 30;  // beside what the process has already
-constexpr rlim_t most_seconds = 120;             // of computing; a gigabyte takes some ten
+
+/// Seconds of computing: a gigabyte takes some ten, and a damaged file can make the library run for ever.
+rlim_t most_seconds(const std::string& path) {
+  constexpr rlim_t at_least = 10, bytes_per_second = 4 << 20;
+  struct stat status {};
+  return at_least +
+         (::stat(path.c_str(), &status) == 0 ? static_cast<rlim_t>(status.st_size) / bytes_per_second : 0);
+}
 
 enum Record : std::uint64_t { record_numbers = 1, record_text, record_unsupported, record_error, record_end };
 
@@ -105,8 +104,8 @@ void lower_limit(int resource, rlim_t limit) {
   const int nowhere = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
   if (nowhere >= 0) ::dup2(nowhere, STDERR_FILENO), ::dup2(nowhere, STDOUT_FILENO);
   lower_limit(RLIMIT_CORE, 0);
-  lower_limit(RLIMIT_CPU, most_seconds);
-  if (limit_memory) lower_limit(RLIMIT_AS, address_space_now() + most_memory);
+  lower_limit(RLIMIT_CPU, most_seconds(path));
+  if (!sanitized) lower_limit(RLIMIT_AS, address_space_now() + most_memory);
   PipeSink sink(pipe);
   try {
     read_hdf5_items(path, wanted, sink);
@@ -178,7 +177,7 @@ class Child {
     const int status = wait();
     std::string how = "";
     if (WIFSIGNALED(status))
-      how = WTERMSIG(status) == SIGXCPU ? text(" within ", most_seconds, " seconds")
+      how = WTERMSIG(status) == SIGXCPU ? text(" within ", most_seconds(path_), " seconds")
                                         : text(": the HDF5 library ended with signal ", WTERMSIG(status));
     throw FormatError("hdf5", text(path_, ": cannot be read", how, "; the file is damaged"));
   }

@@ -26,6 +26,9 @@ using Hdf5Filter = std::function<bool(const std::string& name)>;
 /// sizes that the file cannot hold.
 std::vector<Hdf5Item> read_hdf5(const std::string& path, const Hdf5Filter& wanted);
 
+/// read_hdf5, or a function that stands for it.
+using Hdf5Reader = std::function<std::vector<Hdf5Item>(const std::string& path, const Hdf5Filter& wanted)>;
+
 /// What the child process writes: every data set is announced with its size, then given.
 class Hdf5Sink {
  public:

@@ -133,9 +133,10 @@ class FileReader {
   std::int64_t checked_bytes(hid_t data, const std::string& name, const std::vector<std::int64_t>& shape,
                              std::size_t element) const {
     std::int64_t bytes = static_cast<std::int64_t>(element);
-    for (const std::int64_t extent : shape)
-      if (__builtin_mul_overflow(bytes, extent, &bytes))
+    for (const std::int64_t extent : shape)  // overflow is looked for beside zeros, so that they hide no lie
+      if (__builtin_mul_overflow(bytes, std::max<std::int64_t>(extent, 1), &bytes))
         fail(name, text("shape too large: ", shape_text(shape)));
+    if (std::find(shape.begin(), shape.end(), 0) != shape.end()) bytes = 0;
     const Handle properties(H5Dget_create_plist(data), H5Pclose);
     if (properties < 0) fail(name, "its layout is damaged");
     if (H5Pget_external_count(properties) > 0) fail(name, "values in other files are not read");

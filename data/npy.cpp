@@ -150,9 +150,9 @@ class HeaderParser {
 
 ElementType parse_element(const std::string& name, const std::string& descr, bool* swapped) {
   const auto refuse = [&](const std::string& why) { fail(name, text("descr: ", why, ": ", quoted(descr))); };
+  if (descr.find('O') != std::string::npos) refuse("pickled objects are not read");
   if (descr.size() != 3) refuse("element type not supported");
-  const char order = descr[0], kind = descr[1];
-  if (kind == 'O') refuse("pickled objects are not read");
+  const char order = descr[0];
   if (order != '<' && order != '>' && order != '|' && order != '=') refuse("byte order unknown");
   const bool little =
       order == '<' || ((order == '|' || order == '=') && std::endian::native == std::endian::little);
@@ -171,9 +171,7 @@ ElementType parse_element(const std::string& name, const std::string& descr, boo
       refuse("byte order missing");
     return type;
   }
-  refuse(kind == 'O' ? "pickled objects are not read"
-                     : "element type not supported (int8 .. int64, uint8 .. uint64, "
-                       "float16, float32, float64)");
+  refuse("element type not supported (int8 .. int64, uint8 .. uint64, float16, float32, float64)");
   return ElementType::float32;
 }
 

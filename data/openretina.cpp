@@ -1,4 +1,4 @@
-#include "fovea/data.hpp"
+#include "data/openretina.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,6 @@
 #include <unordered_map>
 #include <utility>
 
-#include "data/hdf5_file.hpp"
 #include "fovea/npy.hpp"
 
 namespace fovea {
@@ -120,8 +119,11 @@ std::vector<SessionFile> session_files(const std::string& folder) {
 
 class Loader {
  public:
-  Loader(const DataOptions& options, DataParts parts)
-      : options_(options), parts_(parts), tests_(options.test_names.begin(), options.test_names.end()) {}
+  Loader(const DataOptions& options, DataParts parts, const Hdf5Reader& read)
+      : options_(options),
+        parts_(parts),
+        read_(read),
+        tests_(options.test_names.begin(), options.test_names.end()) {}
 
   DataSet load() {
     check(options_);
@@ -149,7 +151,7 @@ class Loader {
 
   void load_session(const SessionFile& file) {
     const std::vector<Hdf5Item> items =
-        read_hdf5(file.path, [&](const std::string& name) { return wanted(name); });
+        read_(file.path, [&](const std::string& name) { return wanted(name); });
     Session session;
     session.key = file.key;
     std::map<std::string, StoredArray> responses, by_trial, stimuli;  // by name of the stimulus
@@ -283,6 +285,7 @@ class Loader {
 
   const DataOptions& options_;
   DataParts parts_;
+  const Hdf5Reader& read_;
   std::set<std::string> tests_, tests_found_;
   DataSet data_;
   std::string first_stimulus_;
@@ -324,6 +327,12 @@ const Normalization& DataSet::checked_normalization() const {
   return *normalization;
 }
 
-DataSet load_openretina(const DataOptions& options, DataParts parts) { return Loader(options, parts).load(); }
+DataSet load_openretina(const DataOptions& options, DataParts parts) {
+  return load_openretina(options, parts, read_hdf5);
+}
+
+DataSet load_openretina(const DataOptions& options, DataParts parts, const Hdf5Reader& read) {
+  return Loader(options, parts, read).load();
+}
 
 }  // namespace fovea

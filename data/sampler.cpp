@@ -38,6 +38,10 @@ std::int64_t training_frames(const ClipSplit& split, const DataOptions& options)
   return static_cast<std::int64_t>(split.training.size()) * options.clip_length;
 }
 
+std::int64_t chunk_count(const ClipSplit& split, const DataOptions& options) {
+  return (training_frames(split, options) + options.train_chunk_size - 1) / options.train_chunk_size;
+}
+
 }  // namespace
 
 ClipSplit split_clips(const Session& session, const DataOptions& options) {
@@ -54,6 +58,26 @@ ClipSplit split_clips(const Session& session, const DataOptions& options) {
   for (std::int64_t clip = 0; clip < clips; ++clip)
     if (!taken[static_cast<std::size_t>(clip)]) split.training.push_back(clip);
   return split;
+}
+
+void check_samples(const DataSet& data, const DataOptions& options) {
+  check(options);
+  data.checked_normalization();
+  if (data.sessions.empty()) throw ConfigError("data", "no session to train on");
+  const std::int64_t chunk = options.train_chunk_size;
+  if (!options.allow_over_boundaries && chunk > options.clip_length)
+    throw ConfigError("data", text("train_chunk_size: without allow_over_boundaries at most clip_length ",
+                                   options.clip_length, ": ", chunk));
+  for (const Session& session : data.sessions) {
+    const ClipSplit split = split_clips(session, options);
+    const std::int64_t frames = training_frames(split, options), chunks = chunk_count(split, options);
+    if (chunk > frames)
+      throw ConfigError("data", text("train_chunk_size: session ", session.key, " has only ", frames,
+                                     " training frames: ", chunk));
+    if (chunks < options.batch_size)
+      throw ConfigError("data", text("batch_size: session ", session.key, " has only ", chunks,
+                                     " chunks of train_chunk_size ", chunk, ": ", options.batch_size));
+  }
 }
 
 // ---- BatchBuffer
@@ -120,27 +144,13 @@ const Batch& BatchBuffer::batch(std::size_t session, std::int64_t samples) {
 TrainingSampler::TrainingSampler(const DataSet& data, const DataOptions& options, std::uint64_t seed,
                                  DType dtype, const Device& device)
     : data_(data),
-      options_((check(options), options)),
+      options_((check_samples(data, options), options)),
       seed_(seed),
       passes_(data.sessions.size()),
       buffer_(data, options.batch_size, options.train_chunk_size, dtype, device) {
-  data.checked_normalization();
-  if (data.sessions.empty()) throw ConfigError("data", "no session to train on");
-  const std::int64_t chunk = options.train_chunk_size;
-  if (!options.allow_over_boundaries && chunk > options.clip_length)
-    throw ConfigError("data", text("train_chunk_size: without allow_over_boundaries at most clip_length ",
-                                   options.clip_length, ": ", chunk));
   for (const Session& session : data.sessions) {
     splits_.push_back(split_clips(session, options));
-    const std::int64_t frames = training_frames(splits_.back(), options);
-    if (chunk > frames)
-      throw ConfigError("data", text("train_chunk_size: session ", session.key, " has only ", frames,
-                                     " training frames: ", chunk));
-    const std::int64_t chunks = (frames + chunk - 1) / chunk;
-    batches_.push_back(chunks / options.batch_size);
-    if (batches_.back() == 0)
-      throw ConfigError("data", text("batch_size: session ", session.key, " has only ", chunks,
-                                     " chunks of train_chunk_size ", chunk, ": ", options.batch_size));
+    batches_.push_back(chunk_count(splits_.back(), options) / options.batch_size);
   }
   seek(0, 0);
 }

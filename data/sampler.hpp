@@ -22,6 +22,11 @@ struct ClipSplit {
 /// Throws ConfigError where the movie has too few clips, naming the session.
 ClipSplit split_clips(const Session& session, const DataOptions& options);
 
+/// ConfigError where the data do not have the samples that the options ask for: a session with fewer chunks
+/// than one batch or too few clips, a chunk longer than the training movie, or (without
+/// allow_over_boundaries) than a clip. Takes no memory.
+void check_samples(const DataSet& data, const DataOptions& options);
+
 /// Samples of one session. The tensors are the sampler's own and are overwritten by its next batch.
 struct Batch {
   std::size_t session_index = 0;  ///< in DataSet::sessions
@@ -64,8 +69,7 @@ class BatchBuffer {
 /// and a new order. Everything is a function of (seed, epoch, batch): a position is restored by `seek`.
 class TrainingSampler {
  public:
-  /// `data` must outlive the sampler. ConfigError where a session has fewer chunks than one batch, a chunk is
-  /// longer than the training movie, or (without allow_over_boundaries) longer than a clip.
+  /// `data` must outlive the sampler. ConfigError as check_samples.
   TrainingSampler(const DataSet& data, const DataOptions& options, std::uint64_t seed, DType dtype,
                   const Device& device);
 

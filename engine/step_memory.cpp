@@ -33,11 +33,16 @@ StepMemory::StepMemory(const Device& device) : backend_(device.shared()) {}
 
 StepMemory::~StepMemory() = default;
 
-std::size_t StepMemory::slab_bytes() const { return slab_ ? slab_->bytes : 0; }
-
 std::size_t StepMemory::planned_bytes(const std::string& signature) const {
   const auto plan = plans_.find(signature);
   return plan == plans_.end() || !plan->second.ready ? 0 : plan->second.bytes;
+}
+
+std::size_t StepMemory::planned_bytes() const {
+  std::size_t most = 0;
+  for (const auto& [signature, plan] : plans_)
+    if (plan.ready) most = std::max(most, plan.bytes);
+  return most;
 }
 
 StepMemory::Scope::Scope(StepMemory& memory, const std::string& signature) : memory_(memory) {
@@ -57,10 +62,12 @@ void StepMemory::begin(const std::string& signature) {
   deviated_ = false;
   event_ = next_ = 0;
   recording_ = next_recording_id();
-  if (replaying_) {
-    if (!slab_ || slab_->bytes < active_->bytes) slab_ = std::make_shared<Slab>(backend_, active_->bytes);
-  } else {
+  if (!replaying_) {
     active_->allocations.clear();
+    slab_.reset();  // what a recording takes must not come on top of it
+  } else if (!slab_ || slab_->bytes < active_->bytes) {
+    slab_.reset();  // never two
+    slab_ = std::make_shared<Slab>(backend_, active_->bytes);
   }
 }
 

@@ -34,10 +34,10 @@ class StepMemory {
   StepMemory(const StepMemory&) = delete;
   StepMemory& operator=(const StepMemory&) = delete;
 
-  /// Bytes of the slab that serves all plans so far.
-  std::size_t slab_bytes() const;
   /// Bytes that the plan of a signature needs, 0 when it has none yet.
   std::size_t planned_bytes(const std::string& signature) const;
+  /// Bytes that the largest plan needs.
+  std::size_t planned_bytes() const;
 
   class Scope {
    public:

@@ -18,7 +18,7 @@ void check_padding(const PaddingOption& option, const std::string& key) {
   std::array<std::int64_t, 3> zeros{0, 0, 0};
   if (const auto* all = std::get_if<std::int64_t>(&option)) zeros = {*all, *all, *all};
   if (const auto* each = std::get_if<std::array<std::int64_t, 3>>(&option)) zeros = *each;
-  constexpr std::int64_t most = 1 << 20;
+  constexpr std::int64_t most = 1 << 12;
   if (*std::min_element(zeros.begin(), zeros.end()) < 0 ||
       *std::max_element(zeros.begin(), zeros.end()) > most)
     refuse_value(where, key, text("0 to ", most), Json(zeros));
@@ -131,24 +131,37 @@ void check_regularizers(const CoreReadoutOptions& o) {
                                   "layer: ", o.temporal_kernel_sizes[0]));
 }
 
-/// Sizes that no machine or recording has are typing errors or lies; they are refused before memory is taken.
+// Sizes that no machine or recording has are typing errors or lies; they are refused before memory is taken.
+constexpr double most_weights = 1e9;  // of the core, and of one readout
+
 void check_sizes(const CoreReadoutOptions& o) {
-  constexpr double most_weights = 1e9;  // of one layer
   constexpr double most_values = 1e12;  // of one stimulus
   double values = 1;
   for (const std::int64_t extent : o.in_shape) values *= static_cast<double>(extent);
   if (values > most_values)
     refuse_value(where, "in_shape", text("at most ", most_values, " values"), Json(o.in_shape));
+  double weights = 0;
   for (std::size_t l = 0; l < o.hidden_channels.size(); ++l) {
     const double in = static_cast<double>(l ? o.hidden_channels[l - 1] : o.in_shape[0]);
     const double space = static_cast<double>(o.spatial_kernel_sizes[l]),
                  time = static_cast<double>(o.temporal_kernel_sizes[l]);
-    const double weights = in * static_cast<double>(o.hidden_channels[l]) * (space * space + 1) * (time + 1);
+    weights += in * static_cast<double>(o.hidden_channels[l]) * (space * space + 1) * (time + 1);
     if (weights > most_weights)
-      throw ConfigError(where, text("layer ", l, " must have at most ", most_weights, " weights: channels ",
-                                    in, " -> ", o.hidden_channels[l], ", kernels ",
-                                    o.temporal_kernel_sizes[l], " and ", o.spatial_kernel_sizes[l]));
+      throw ConfigError(where,
+                        text("the core must have at most ", most_weights, " weights, layer ", l,
+                             " exceeds them: channels ", in, " -> ", o.hidden_channels[l], ", kernels ",
+                             o.temporal_kernel_sizes[l], " and ", o.spatial_kernel_sizes[l]));
   }
+}
+
+void check_size(const CoreMaskReadout::Geometry& g, const std::string& session) {
+  const double weights =
+      static_cast<double>(g.neurons) *
+      (static_cast<double>(g.height) * static_cast<double>(g.width) + static_cast<double>(g.channels));
+  if (weights > most_weights)
+    throw ConfigError(where, text("a readout must have at most ", most_weights, " weights, session ", session,
+                                  ": ", g.neurons, " neurons, ", g.channels, " channels of ", g.height, " x ",
+                                  g.width, " pixels"));
 }
 
 void check(const CoreReadoutOptions& o) {
@@ -184,6 +197,7 @@ class CoreReadout : public Model {
     for (const SessionOptions& session : sessions) {
       const CoreMaskReadout::Geometry geometry{core_.out_channels(), sizes.output[1], sizes.output[2],
                                                session.n_neurons};
+      check_size(geometry, session.key);
       readouts_.push_back(std::make_unique<CoreMaskReadout>(geometry, session, options, placement, random_));
       readout_group_.add_child(session.key, *readouts_.back());
     }

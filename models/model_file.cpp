@@ -1,7 +1,9 @@
 // Model files: formats.md section 1.
+#include <algorithm>
+#include <cmath>
 #include <map>
 
-#include "engine/backend.hpp"
+#include "engine/bounded_memory.hpp"
 #include "fovea/model.hpp"
 #include "fovea/safetensors.hpp"
 #include "models/registry.hpp"
@@ -32,33 +34,34 @@ std::string current_name(const std::string& name) {
   return name.substr(0, name.size() - legacy.size()) + ".bias";
 }
 
-/// Host memory that refuses to hold more than `most` bytes.
-class BoundedMemory : public Memory {
- public:
-  explicit BoundedMemory(std::size_t most) : most_(most) {}
-  void* allocate(std::size_t bytes) override {
-    if (bytes > most_ || statistics().bytes_in_use > most_ - bytes)
-      throw FormatError("config", text("the model needs more memory than the tensors of the file fill: over ",
-                                       most_, " bytes"));
-    return Memory::allocate(bytes);
+bool dtype_fits(DType from, DType to) { return (from == DType::i64) == (to == DType::i64); }
+
+/// Says which value of a damaged file, or of a training that diverged, is none.
+void check_finite(const std::vector<NamedTensor>& tensors, const std::string& path) {
+  for (const NamedTensor& one : tensors) {
+    const std::vector<double> values = one.tensor.to(DType::f64).to_vector<double>();
+    const auto bad =
+        std::find_if(values.begin(), values.end(), [](double value) { return !std::isfinite(value); });
+    if (bad != values.end())
+      throw FormatError(path, text("tensor ", one.name, ", value ", bad - values.begin(), " of ",
+                                   one.tensor.shape(), " is not finite: ", *bad));
   }
+}
 
- private:
-  std::size_t most_;
-};
+}  // namespace
 
-/// Builds the model once in memory bounded by the size of the file: a configuration can claim any size.
-void check_size(const std::string& config, const std::vector<std::pair<std::string, Tensor>>& tensors) {
+void check_claim(const std::string& config, const std::vector<std::pair<std::string, Tensor>>& tensors) {
   std::size_t bytes = std::size_t{1} << 20;
   for (const auto& [name, tensor] : tensors) bytes += 4 * tensor.bytes();
   const Device device = cpu_device(1, Isa::reference);
-  device.backend().memory = std::make_unique<BoundedMemory>(bytes);
-  (void)make_model(config, {device, DType::f32});
+  bound_memory(device, bytes);
+  try {
+    (void)make_model(config, {device, DType::f32});
+  } catch (const MemoryBoundError&) {
+    throw FormatError("config", text("the model needs more memory than the tensors of the file fill: over ",
+                                     bytes, " bytes"));
+  }
 }
-
-bool dtype_fits(DType from, DType to) { return (from == DType::i64) == (to == DType::i64); }
-
-}  // namespace
 
 void load_tensors(const Model& model, const std::vector<std::pair<std::string, Tensor>>& tensors,
                   const std::string& where) {
@@ -96,12 +99,13 @@ LoadedModel load_model(const std::string& path, const Placement& placement) {
     throw FormatError(path, text("version must be '", version, "': '", file.metadata.at("version"), "'"));
   LoadedModel loaded;
   try {
-    check_size(required(file, path, "config"), file.tensors);
+    check_claim(required(file, path, "config"), file.tensors);
     loaded.model = make_model(required(file, path, "config"), placement);
   } catch (const Error& error) {
     throw FormatError(path, text("config: ", error.what()));
   }
   load_tensors(*loaded.model, file.tensors, path);
+  check_finite(loaded.model->tensors(), path);
   const auto provenance = file.metadata.find("provenance");
   loaded.provenance = provenance == file.metadata.end() ? "{}" : provenance->second;
   parse_json(path, loaded.provenance);

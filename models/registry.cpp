@@ -13,6 +13,7 @@ const std::vector<ModelClass>& model_classes() {
 
 Json parse_json(const std::string& where, const std::string& json) {
   constexpr int deepest = 32;
+  constexpr std::size_t most_keys = 4096;  // of one object, whose keys are looked for one by one
   std::vector<std::set<std::string>> keys;
   const Json::parser_callback_t check = [&](int depth, Json::parse_event_t event, Json& parsed) {
     if (depth > deepest) throw FormatError(where, text("JSON nested deeper than ", deepest, " levels"));
@@ -20,6 +21,8 @@ Json parse_json(const std::string& where, const std::string& json) {
     if (event == Json::parse_event_t::object_end) keys.pop_back();
     if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second)
       throw FormatError(where, text("duplicate key '", parsed.get<std::string>(), "'"));
+    if (event == Json::parse_event_t::key && keys.back().size() > most_keys)
+      throw FormatError(where, text("more than ", most_keys, " keys in one object"));
     return true;
   };
   try {

@@ -26,6 +26,10 @@ const std::vector<ModelClass>& model_classes();
 /// Parses JSON text, refusing duplicate keys and nesting deeper than any configuration has.
 Json parse_json(const std::string& where, const std::string& json);
 
+/// FormatError where the configuration of a file asks for a model that its tensors cannot fill; it can claim
+/// any size, and no more memory is taken than they have.
+void check_claim(const std::string& config, const std::vector<std::pair<std::string, Tensor>>& tensors);
+
 template <class Options>
 std::vector<ParameterDocumentation> document_table(const ParameterTable<Options>& table) {
   std::vector<ParameterDocumentation> rows;

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <bit>
-#include <fstream>
 #include <set>
 
 #include "engine/atomic_file.hpp"
 #include "engine/backend.hpp"
+#include "engine/input_file.hpp"
 #include "models/safetensors_header.hpp"
 
 namespace fovea {
@@ -80,8 +80,7 @@ const Tensor* Safetensors::find(const std::string& name) const {
 }
 
 Safetensors read_safetensors(const std::string& path, const Device& device) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(path, "cannot be opened for reading");
+  std::ifstream file = open_input(path);
   SafetensorsHeader header = read_header(file, path);
   Safetensors content;
   content.metadata = std::move(header.metadata);

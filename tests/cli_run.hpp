@@ -2,9 +2,11 @@
 #pragma once
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <set>
 #include <sstream>
@@ -18,6 +20,8 @@ namespace fovea::test {
 struct CommandResult {
   int status = -1;  ///< exit status, 128 + signal for one that ended by a signal
   std::string out, err;
+  double seconds = 0;          ///< from its start to its end
+  std::size_t peak_bytes = 0;  ///< resident at its peak, the larger of its own and its children's
 };
 
 inline std::string program() {
@@ -39,6 +43,7 @@ class RunningCommand {
     pid_ = ::fork();
     if (pid_ < 0) throw Error("test", "fork failed");
     if (pid_ > 0) return;
+    ::alarm(600);  // kept by the program: nothing here hangs for ever
     const int o = ::open(out.c_str(), O_WRONLY | O_CREAT, 0600),
               e = ::open(err.c_str(), O_WRONLY | O_CREAT, 0600);
     if (o >= 0 && e >= 0 && ::dup2(o, 1) == 1 && ::dup2(e, 2) == 2 && ::chdir(folder.c_str()) == 0)
@@ -56,13 +61,17 @@ class RunningCommand {
   void signal(int number) const { ::kill(pid_, number); }
   CommandResult wait() {
     int status = 0;
-    ::waitpid(pid_, &status, 0);
+    rusage usage{};
+    ::wait4(pid_, &status, 0, &usage);
     pid_ = -1;
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_bytes(output_ / "out"),
-            read_bytes(output_ / "err")};
+            read_bytes(output_ / "err"),
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(),
+            static_cast<std::size_t>(usage.ru_maxrss) * 1024};
   }
 
  private:
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   TemporaryFolder output_;
   pid_t pid_ = -1;
 };

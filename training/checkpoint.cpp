@@ -1,5 +1,6 @@
 #include "training/checkpoint.hpp"
 
+#include "models/parameters.hpp"
 #include "models/registry.hpp"
 
 namespace fovea {
@@ -40,27 +41,32 @@ Json write_state(const TrainingState& state) {
           {"data_hash", state.data_hash}};
 }
 
+std::int64_t read_count(const Json& from, const char* key, std::int64_t least = 0) {
+  constexpr std::int64_t most = std::int64_t{1} << 53;  // whole numbers in f64 too
+  std::int64_t value = 0;
+  read_json("state", key, from.at(key), value);
+  if (value < least || value > most) refuse_value("state", key, text(least, " to 2^53"), from.at(key));
+  return value;
+}
+
 TrainingState read_state(const Json& object) {
   TrainingState state;
-  const auto whole = [&](const Json& from, const char* key) { return from.at(key).get<std::int64_t>(); };
-  state.epoch = whole(object, "epoch");
-  state.batch = whole(object, "batch");
-  state.steps = whole(object, "steps");
+  state.epoch = read_count(object, "epoch");
+  state.batch = read_count(object, "batch");
+  state.steps = read_count(object, "steps");
   state.sums = read_metrics(object.at("sums"));
-  state.samples = whole(object, "samples");
+  state.samples = read_count(object, "samples");
   for (const Json& epoch : object.at("history")) state.history.push_back(read_metrics(epoch));
-  state.best = {read_number(object.at("best_metric")), whole(object, "best_epoch")};
+  state.best = {read_number(object.at("best_metric")), read_count(object, "best_epoch", -1)};
   if (const Json& one = object.at("scheduler"); !one.is_null())
     state.scheduler = {read_number(one.at("learning_rate")), read_number(one.at("best")),
-                       whole(one, "bad_epochs")};
+                       read_count(one, "bad_epochs")};
   if (const Json& one = object.at("early_stopping"); !one.is_null())
-    state.stopping = {read_number(one.at("best")), whole(one, "wait_count")};
+    state.stopping = {read_number(one.at("best")), read_count(one, "wait_count")};
   state.stopped_early = object.at("stopped_early").get<bool>();
   state.seconds = read_number(object.at("seconds"));
-  state.seed = object.at("seed").get<std::uint64_t>();
+  state.seed = static_cast<std::uint64_t>(read_count(object, "seed"));
   state.data_hash = object.at("data_hash").get<std::string>();
-  if (state.epoch < 0 || state.batch < 0 || state.steps < 0 || state.samples < 0)
-    throw FormatError("state", "epoch, batch, steps and samples must be at least 0");
   return state;
 }
 
@@ -124,6 +130,7 @@ Checkpoint read_checkpoint(const std::string& path, const Device& device) {
 }
 
 std::unique_ptr<Model> make_model(const Checkpoint& checkpoint, const Placement& placement) {
+  check_claim(checkpoint.model_config, checkpoint.content.tensors);
   std::unique_ptr<Model> model = make_model(checkpoint.model_config, placement);
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const auto& [name, tensor] : checkpoint.content.tensors)

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/step_memory.hpp"
 #include "fovea/autograd.hpp"
 #include "training/metrics.hpp"
-#include "training/train_step.hpp"
 
 namespace fovea {
 
@@ -64,8 +64,11 @@ FrameTable predict_movie(const Model& model, const std::string& session, std::in
     constexpr std::int64_t values = 1 << 21;  // of the largest layer, in a chunk
     chunk_frames = std::max<std::int64_t>(64, values / reach.per_frame);
   }
+  StepMemory memory(model.placement().device);
   const auto run = [&](std::int64_t begin, std::int64_t end) {
-    return to_table(model.forward({session, read(begin, end), {}, {}}, {}));
+    const Tensor stimulus = read(begin, end);
+    const StepMemory::Scope scope(memory, text("predict ", stimulus.shape()));
+    return to_table(model.forward({session, stimulus, {}, {}}, {}));
   };
   const std::int64_t outputs = frames - reach.lag;
   if (!reach.one_to_one || outputs <= chunk_frames) return run(0, frames);

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "fovea/error.hpp"
+#include "models/parameters.hpp"
 
 namespace fovea {
 namespace {
@@ -75,8 +75,8 @@ Json write_metrics(const EpochMetrics& metrics) {
 
 EpochMetrics read_metrics(const Json& object) {
   EpochMetrics metrics;
-  metrics.epoch = object.at("epoch").get<std::int64_t>();
-  metrics.step = object.at("step").get<std::int64_t>();
+  read_json("metrics", "epoch", object.at("epoch"), metrics.epoch);
+  read_json("metrics", "step", object.at("step"), metrics.step);
   for (const Column& column : columns) metrics.*column.value = read_number(object.at(column.name));
   return metrics;
 }

@@ -1,5 +1,7 @@
 #include "training/run_config.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "training/yaml.hpp"
@@ -40,16 +42,28 @@ void read_data_seed(const std::string& where, const Json& value, DataOptions& op
   options.seed = static_cast<std::uint64_t>(seed);
 }
 
+bool is_folder_name(const std::string& name) {
+  return !name.empty() && name.size() <= 200 && name != "." && name != ".." &&
+         std::none_of(name.begin(), name.end(),
+                      [](unsigned char c) { return c == '/' || c < 0x20 || c == 0x7f; });
+}
+
+/// Models take their section as JSON, which has no such numbers and would turn them into null.
+void check_finite(const std::string& key, const Json& value) {
+  if (value.is_number_float() && !std::isfinite(value.get<double>()))
+    throw ConfigError("config", text(key, " must be finite: ", value.get<double>()));
+  if (value.is_array())
+    for (const Json& element : value) check_finite(key, element);
+  if (value.is_object())
+    for (const auto& [name, element] : value.items()) check_finite(key + '.' + name, element);
+}
+
 ParameterTable<RunConfig> top_table() {
   using O = RunConfig;
   return ParameterTable<O>("config")
       .add("experiment", &O::experiment, "str", "names the folder of the runs",
-           Check<std::string>{"a folder name",
-                              [](const std::string& name) {
-                                return !name.empty() && name != "." && name != ".." &&
-                                       name.find('/') == std::string::npos &&
-                                       name.find('\0') == std::string::npos;
-                              }})
+           Check<std::string>{"a folder name of at most 200 bytes, without control characters",
+                              is_folder_name})
       .add("seed", &O::seed, "int", "of the fresh parameters and of training", seed_check)
       .add("device", &O::device, "str", "where kernels run", one_of({"auto", "cpu", "cuda", "emulator"}))
       .add("threads", &O::threads, "int", "CPU threads; 0: all",
@@ -114,6 +128,7 @@ RunConfig parse_run_config(const Json& document) {
   config.model = section("model");
   if (!config.model.is_object() && !config.model.is_null())
     refuse_value("config", "model", "a section", config.model);
+  check_finite("model", config.model);
   config.data = parse_data_options(section("data"));
   config.training = parse_training_options(section("training"));
   return config;

@@ -63,7 +63,6 @@ Trainer::Trainer(Model& model, const DataSet& data, const RunOptions& options, T
       options_(options),
       hooks_(std::move(hooks)),
       step_(model, options.training),
-      validation_memory_(model.placement().device),
       sampler_(data, options.data, options.seed, model.placement().dtype, model.placement().device),
       clips_(data, options.data, model.placement().dtype, model.placement().device) {
   for (const Session& session : data.sessions)
@@ -142,7 +141,7 @@ Trainer::EpochEnd Trainer::run_epoch(const std::atomic<bool>* stop) {
     return EpochEnd::interrupted;
   };
   if (!train_batches(stop)) return interrupted();
-  const auto scores = validate(model_, clips_, validation_memory_, stop);
+  const auto scores = validate(model_, clips_, step_.memory(), stop);
   if (!scores) return interrupted();
   state_.seconds = before + seconds_since(start);
   finish_epoch(*scores);

@@ -57,7 +57,6 @@ class Trainer {
   RunOptions options_;
   TrainingHooks hooks_;
   TrainingStep step_;
-  StepMemory validation_memory_;
   TrainingSampler sampler_;
   ValidationClips clips_;
   std::optional<ReduceLROnPlateau> scheduler_;

@@ -5,24 +5,31 @@
 
 namespace fovea {
 
+BatchScores validate_batch(const Model& model, StepMemory& memory, const ModelInput& input,
+                           const Tensor& responses) {
+  const NoGrad no_grad;
+  const StepMemory::Scope scope(
+      memory, text("validate ", input.stimulus.shape(), responses.shape(), ' ', input.session));
+  model.apply_constraints(input.session);
+  const Tensor output = model.forward(input, {});
+  return {mean_value(model.loss(output, responses)), mean_value(model.metric(output, responses)),
+          output.shape()};
+}
+
 std::optional<ValidationScores> validate(const Model& model, ValidationClips& clips, StepMemory& memory,
                                          const std::atomic<bool>* stop) {
-  const NoGrad no_grad;
   ValidationScores sums;
   double samples = 0;
   clips.rewind();
   while (const Batch* batch = clips.next()) {
     if (stop && stop->load()) return std::nullopt;
-    const std::string signature =
-        text("validate ", batch->stimulus.shape(), batch->responses.shape(), ' ', batch->session);
-    const StepMemory::Scope scope(memory, signature);
-    model.apply_constraints(batch->session);
-    const Tensor output = model.forward({batch->session, batch->stimulus, {}, {}}, {});
+    const BatchScores scores =
+        validate_batch(model, memory, {batch->session, batch->stimulus, {}, {}}, batch->responses);
     double extents = 0;
-    for (const std::int64_t extent : output.shape()) extents += static_cast<double>(extent);
+    for (const std::int64_t extent : scores.output) extents += static_cast<double>(extent);
     const double weight = static_cast<double>(batch->stimulus.shape()[0]);
-    sums.loss += weight * mean_value(model.loss(output, batch->responses)) / extents;
-    sums.metric += weight * mean_value(model.metric(output, batch->responses));
+    sums.loss += weight * scores.loss / extents;
+    sums.metric += weight * scores.metric;
     samples += weight;
   }
   return ValidationScores{sums.loss / samples, sums.metric / samples};
