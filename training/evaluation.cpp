@@ -9,14 +9,12 @@
 
 namespace fovea {
 
-std::optional<ValidationScores> validate(const Model& model, ValidationClips& clips, StepMemory& memory,
-                                         const std::atomic<bool>* stop) {
+ValidationScores validate(const Model& model, ValidationClips& clips, StepMemory& memory) {
   const NoGrad no_grad;
   ValidationScores sums;
   double samples = 0;
   clips.rewind();
   while (const Batch* batch = clips.next()) {
-    if (stop && stop->load()) return std::nullopt;
     const std::string signature =
         text("validate ", batch->stimulus.shape(), batch->responses.shape(), ' ', batch->session);
     const StepMemory::Scope scope(memory, signature);
@@ -29,7 +27,7 @@ std::optional<ValidationScores> validate(const Model& model, ValidationClips& cl
     sums.metric += weight * mean_value(model.metric(output, batch->responses));
     samples += weight;
   }
-  return ValidationScores{sums.loss / samples, sums.metric / samples};
+  return {sums.loss / samples, sums.metric / samples};
 }
 
 namespace {

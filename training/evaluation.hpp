@@ -1,6 +1,5 @@
 // Validation during training and the test metrics of models.md section 6.
 #pragma once
-#include <atomic>
 #include <functional>
 #include <optional>
 #include <string>
@@ -18,10 +17,9 @@ struct ValidationScores {
   double metric = 0;  ///< val_evaluation_loss: the model's metric, averaged in the same way
 };
 
-/// One pass through the validation clips; constraints act in place, as in training. Empty when `stop` was
-/// raised on the way.
-std::optional<ValidationScores> validate(const Model& model, ValidationClips& clips, StepMemory& memory,
-                                         const std::atomic<bool>* stop = nullptr);
+/// One pass through the validation clips; constraints act in place, as in training. It cannot be stopped on
+/// the way: what a constraint has changed must not be changed again by a second pass.
+ValidationScores validate(const Model& model, ValidationClips& clips, StepMemory& memory);
 
 /// Values (frames, neurons) in f64 on the host.
 struct FrameTable {
