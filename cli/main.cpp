@@ -1,6 +1,13 @@
 // The program: parses the command line, runs one command, turns errors into messages and exit statuses
 // (0 done, 1 the work failed, 2 wrong usage).
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
 #include <iostream>
+#include <system_error>
 
 #include "cli/common.hpp"
 
@@ -14,10 +21,27 @@ void report(const std::string& message) {
   std::cerr << "fovea: " << line << '\n';
 }
 
+/// The first files opened would get the numbers of standard streams that the caller closed, and messages
+/// would end up in them. What is written to these streams still fails.
+void occupy_standard_streams() {
+  int descriptor = 0;
+  while ((descriptor = ::open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0 && descriptor <= STDERR_FILENO) {
+  }
+  if (descriptor > STDERR_FILENO) ::close(descriptor);
+}
+
+/// Results that did not reach stdout are lost: that is a failure.
+int flushed(int status) {
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return status;
+  throw fovea::Error("stdout", "cannot be written: " + std::system_category().message(errno));
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
   using namespace fovea::cli;
+  occupy_standard_streams();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that gets too long is an error of its write
   CLI::App app{"fovea: train and run neural-encoding models of the retina and visual cortex", "fovea"};
   app.require_subcommand(1);
   app.failure_message(CLI::FailureMessage::help);
@@ -40,7 +64,7 @@ int main(int count, char** arguments) {
     return 2;
   }
   try {
-    return run();
+    return flushed(run());
   } catch (const fovea::Error& error) {
     report(error.what());
   } catch (const std::bad_alloc&) {

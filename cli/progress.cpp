@@ -26,14 +26,19 @@ double Progress::seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
 
+void Progress::print(const std::string& text) {
+  std::fputs(text.c_str(), stderr);
+  std::fflush(stderr);
+}
+
 void Progress::clear() {
-  if (drawn_) fmt::print(stderr, "\r\033[K");
+  if (drawn_) print("\r\033[K");
   drawn_ = false;
 }
 
 void Progress::line(const std::string& text) {
   clear();
-  fmt::print(stderr, "{}\n", text);
+  print(text + '\n');
 }
 
 void Progress::batch(std::int64_t epoch, std::int64_t batch, std::int64_t batches, const StepLosses& losses) {
@@ -49,23 +54,27 @@ void Progress::batch(std::int64_t epoch, std::int64_t batch, std::int64_t batche
                                                  static_cast<double>(batches)),
                                 0, width);
   clear();
-  fmt::print(stderr, "epoch {}/{} [{:=<{}}{: <{}}] {}/{}  loss {:.4g}{}  at most {} left", epoch + 1,
-             max_epochs_, "", filled, "", width - filled, batch, batches, losses.total,
-             validated_ ? fmt::format("  validation correlation {:.4f}", validation_) : "", duration(left));
-  std::fflush(stderr);
+  print(fmt::format("epoch {}/{} [{:=<{}}{: <{}}] {}/{}  loss {:.4g}{}  at most {} left", epoch + 1,
+                    max_epochs_, "", filled, "", width - filled, batch, batches, losses.total,
+                    validated_ ? fmt::format("  validation correlation {:.4f}", validation_) : "",
+                    duration(left)));
   drawn_ = true;
 }
 
 std::string Progress::epoch(const EpochMetrics& metrics, bool best) {
   validation_ = metrics.val_evaluation_loss;
   validated_ = true;
-  const std::string text = fmt::format(
+  const std::string text = epoch_line(metrics, best);
+  line(text);
+  return text;
+}
+
+std::string Progress::epoch_line(const EpochMetrics& metrics, bool best) {
+  return fmt::format(
       "epoch {:3}  loss {:.5g}  training correlation {:.4f}  validation correlation {:.4f}  lr {:.3g}  "
       "{:.1f} s{}",
       metrics.epoch, metrics.train_total_loss, metrics.train_evaluation_loss, metrics.val_evaluation_loss,
       metrics.lr, metrics.seconds, best ? "  best" : "");
-  line(text);
-  return text;
 }
 
 }  // namespace fovea::cli

@@ -29,21 +29,31 @@ struct Options {
 };
 
 std::atomic<bool> stop_requested{false};
+std::atomic<bool> unsaved{false};  // there is work that only a checkpoint keeps
 std::atomic<int> stop_signal{0};
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
 
+/// While the data are loaded and while the best epoch is tested nothing is lost by stopping at once. During
+/// training the first signal lets the step end and be saved; the second one does not wait.
 void on_signal(int signal) {
   int none = 0;
-  if (!stop_signal.compare_exchange_strong(none, signal))
-    _exit(128 + signal);  // the second one does not wait
+  const bool first = stop_signal.compare_exchange_strong(none, signal);
+  if (!first || !unsaved) _exit(128 + signal);
   stop_requested = true;
 }
 
 void watch_signals() {
   struct sigaction action {};
   action.sa_handler = on_signal;
+  action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  struct sigaction old {};
+  // A terminal that closes ends the run like the others, unless nohup said that it should not.
+  if (sigaction(SIGHUP, nullptr, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
+  // Nobody reading the progress is no reason to end a training: log.txt has it all.
+  action.sa_handler = SIG_IGN;
+  sigaction(SIGPIPE, &action, nullptr);
 }
 
 std::string file_in(const std::string& folder, const char* name) {
@@ -59,12 +69,16 @@ class Log {
  public:
   Log(std::string path, bool continued) : path_(std::move(path)) {
     if (!continued || !std::filesystem::exists(path_)) return;
-    std::ifstream file = open_input(path_);
+    std::ifstream file = open_input(path_);  // an error where it cannot be read: it would be overwritten
     text_.assign(std::istreambuf_iterator<char>(file), {});
   }
   void add(const std::string& line) {
     text_ += line + '\n';
     write_file_atomically(path_, text_);
+  }
+  /// For a line that a run killed right after its checkpoint did not come to write.
+  void add_missing(const std::string& line) {
+    if (text_.find(line + '\n') == std::string::npos) add(line);
   }
 
  private:
@@ -104,7 +118,10 @@ PreparedRun prepare(const Options& options) {
   if (!options.resume.empty()) {
     result.folder = options.resume;
     result.resumed = true;
-    result.config = read_run_config(file_in(result.folder, "config.yaml"), {});
+    const std::string config = file_in(result.folder, "config.yaml");
+    if (!std::filesystem::exists(config))
+      throw Error(result.folder, "no run that can go on: it has no config.yaml");
+    result.config = read_run_config(config, {});
     return result;
   }
   const auto& words = options.config_and_overrides;
@@ -131,14 +148,30 @@ void check_lengths(const Model& model, const DataSet& data, const DataOptions& o
   }
 }
 
-/// The run folder with its resolved configuration.
-std::string open_folder(const RunConfig& config, const Model& model) {
+/// The run folder. The configuration comes after the initial checkpoint: a folder that has one can be
+/// resumed, however early the run was killed.
+std::string open_folder(const RunConfig& config, const Model& model, Trainer& trainer) {
   const std::string folder = create_run_folder(config.output, config.experiment);
-  RunConfig resolved = config;
-  resolved.model = Json::parse(model.config());
-  resolved.model.erase("sessions");
-  write_file_atomically(file_in(folder, "config.yaml"), write_yaml(write_run_config(resolved)));
+  try {
+    trainer.begin(folder);
+    RunConfig resolved = config;
+    resolved.model = Json::parse(model.config());
+    resolved.model.erase("sessions");
+    write_file_atomically(file_in(folder, "config.yaml"), write_yaml(write_run_config(resolved)));
+  } catch (...) {
+    std::error_code ignored;
+    std::filesystem::remove_all(folder, ignored);  // no run has begun
+    throw;
+  }
   return folder;
+}
+
+/// The log of a run, with the last epoch of the checkpoint in it.
+Log open_log(const PreparedRun& run, const TrainingState& state) {
+  Log log(file_in(run.folder, "log.txt"), run.resumed);
+  if (!state.history.empty())
+    log.add_missing(Progress::epoch_line(state.history.back(), state.best.epoch == state.epoch - 1));
+  return log;
 }
 
 RunOptions run_options(const PreparedRun& run) {
@@ -155,20 +188,33 @@ bool has_tests(const DataSet& data) {
                      [](const Session& session) { return !session.tests.empty(); });
 }
 
+/// The most that training held, beside what `describe` said.
+std::string memory_used(const Device& device) {
+  return fmt::format("memory: {:.1f} MB of tensors at most, {:.1f} MB resident",
+                     static_cast<double>(device.memory().bytes_at_peak) / 1e6,
+                     static_cast<double>(peak_resident_memory()) / 1e6);
+}
+
 /// Scores the best epoch: test.csv, the provenance of the model file, the last lines of log and stdout.
 void test_best(const PreparedRun& run, const DataSet& data, const Placement& placement, Log& log) {
-  if (!has_tests(data)) return note("no test movies: set data.test_names to test the model");
+  const std::string memory = memory_used(placement.device);
+  if (!has_tests(data)) {
+    log.add(memory);
+    return note("no test movies: set data.test_names to test the model");
+  }
   const std::string best = file_in(run.folder, "model.safetensors");
   const LoadedModel loaded = load_model(best, placement);
   const auto scores = evaluate_tests(*loaded.model, data, data.checked_normalization());
   write_file_atomically(file_in(run.folder, "test.csv"), test_csv(scores));
   record_scores(best, scores);
   const ScoreSummary summary = summarize(scores);
-  log.add(text("test correlation ", summary.mean_correlation, " over ", summary.neurons, " neurons"));
+  log.add(
+      text(memory, "\ntest correlation ", summary.mean_correlation, " over ", summary.neurons, " neurons"));
   print_scores(scores);
 }
 
 Status train(PreparedRun run, const Options& options) {
+  watch_signals();
   const Device device = open_device(run.config, options.device);
   const Placement placement{device, DType::f32};
   const DataSet data = load_openretina(run.config.data);
@@ -195,30 +241,27 @@ Status train(PreparedRun run, const Options& options) {
     progress.line(line);
     log->add(line);
   };
-  TrainingResult result;
   {
     Trainer trainer(*model, data, run_options(run),
                     hooks);  // whatever is wrong is said before anything is written
     if (checkpoint) trainer.resume(*checkpoint);
+    unsaved = true;
     if (run.resumed) remove_abandoned_temporaries(run.folder);
-    if (!run.resumed) trainer.set_folder(run.folder = open_folder(run.config, *model));
-    log.emplace(file_in(run.folder, "log.txt"), run.resumed);
+    if (!run.resumed) run.folder = open_folder(run.config, *model, trainer);
+    log.emplace(open_log(run, trainer.state()));
     log->add(text("fovea ", version(), run.resumed ? " goes on with " : " trains ", model->class_name(),
                   " of ", model->parameter_count(), " parameters on ", data.sessions.size(),
                   " sessions, data ", data.content_hash));
     progress.line("run folder " + run.folder);
-    watch_signals();
-    result = trainer.run(&stop_requested);
-    log->add(fmt::format("memory: {:.1f} MB of tensors at most, {:.1f} MB resident",
-                         static_cast<double>(device.memory().bytes_at_peak) / 1e6,
-                         static_cast<double>(peak_resident_memory()) / 1e6));
+    trainer.run(&stop_requested);
+    unsaved = false;
   }
-  if (result.end == TrainingEnd::interrupted) {
+  if (stop_requested) {
     progress.line("interrupted; go on with: fovea train --resume " + run.folder);
-  } else {
-    test_best(run, data, placement, *log);
+    return 128 + stop_signal.load();
   }
-  return stop_requested ? 128 + stop_signal.load() : 0;
+  test_best(run, data, placement, *log);
+  return 0;
 }
 
 }  // namespace
@@ -233,6 +276,8 @@ void add_train(CLI::App& app, cli::Run& run) {
   command->add_option("--resume", options->resume, "run folder to go on with");
   add_device_options(*command, options->device);
   command->footer(
+      "SIGINT, SIGTERM and SIGHUP let the step end, save, and exit with 128 + signal. A second one stops at\n"
+      "once, and so does one before or after training. --resume goes on, even after kill -9.\n\n"
       "Example: fovea train configs/salamander_wn.yaml data.path=salamander_wn seed=43 "
       "training.max_epochs=20");
   command->callback([=, &run] {

@@ -233,12 +233,12 @@ fs::path prepare(const fs::path& directory) {
   return staging;
 }
 
-/// Removes the folder and what is in it, whatever happens.
+/// What goes in the end, whatever happens.
 struct Removal {
-  fs::path folder;
+  std::vector<fs::path> paths;
   ~Removal() {
     std::error_code ignored;
-    fs::remove_all(folder, ignored);
+    for (const fs::path& path : paths) fs::remove_all(path, ignored);
   }
 };
 
@@ -247,8 +247,10 @@ struct Removal {
 void simulate_retina(const SimulatedRetinaOptions& options, const std::string& directory) {
   const SimulatedRetina retina(options);
   try {
+    const bool fresh = !fs::exists(directory);
     const fs::path staging = prepare(directory);
-    const Removal removal{staging};
+    Removal removal{{staging}};
+    if (fresh) removal.paths.emplace_back(directory);
     const Recording recording = record(retina, options);
     write_int8_npy((staging / "stimuli" / "wn_train.npy").string(), recording.training_movie);
     write_int8_npy((staging / "stimuli" / "wn_test.npy").string(), recording.test_movie);
@@ -256,8 +258,12 @@ void simulate_retina(const SimulatedRetinaOptions& options, const std::string& d
                       ground_truth(retina, options, recording));
     write_session((staging / "simulated_retina.h5").string(), retina, options, recording);
     // The session last: without it the directory is no data set.
-    for (const char* name : {"stimuli", "ground_truth.safetensors", "simulated_retina.h5"})
-      fs::rename(staging / name, fs::path(directory) / name);
+    for (const char* name : {"stimuli", "ground_truth.safetensors", "simulated_retina.h5"}) {
+      removal.paths.push_back(fs::path(directory) / name);
+      fs::rename(staging / name, removal.paths.back());
+    }
+    sync_folder(directory);
+    removal.paths = {staging};
   } catch (const fs::filesystem_error& error) {
     throw Error(directory, text("cannot be written: ", error.code().message()));
   }

@@ -34,8 +34,8 @@ std::string next_temporary_name(const std::string& folder) {
   return text(folder, "/.fovea-", ::getpid(), '-', count.fetch_add(1), ".tmp");
 }
 
-/// Makes a rename in the folder durable. Some file systems cannot, and say so by EINVAL.
-void sync_folder(const std::string& folder, const std::string& path) {
+/// Some file systems cannot synchronise a folder, and say so by EINVAL. Errors name `path`.
+void sync(const std::string& folder, const std::string& path) {
   const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) fail(path, "its folder cannot be opened");
   const int result = ::fsync(descriptor);
@@ -105,8 +105,10 @@ void AtomicFile::commit() {
   if (result != 0) fail(path_, "cannot be closed");
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail(path_, "cannot be replaced");
   temporary_.clear();
-  sync_folder(folder_, path_);
+  sync(folder_, path_);
 }
+
+void sync_folder(const std::string& folder) { sync(folder.empty() ? "." : folder, folder); }
 
 void remove_abandoned_temporaries(const std::string& folder) {
   std::error_code ignored;  // what cannot be listed or removed stays

@@ -30,6 +30,9 @@ class AtomicFile {
 
 void write_file_atomically(const std::string& path, std::string_view bytes);
 
+/// Makes new names in a folder durable, which a file system need not do by itself. Throws Error.
+void sync_folder(const std::string& folder);
+
 /// Removes temporary files that a killed process left in a folder. Nobody else may be writing there.
 void remove_abandoned_temporaries(const std::string& folder);
 

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <functional>
 #include <set>
 #include <sstream>
 #include <string>
@@ -30,11 +31,19 @@ inline std::string program() {
   return path;
 }
 
+/// How the program is started, beside its arguments.
+struct Start {
+  std::vector<std::string> prefix = {};       ///< a program that runs it, and that one's options
+  std::function<void()> before_exec = [] {};  ///< in the new process, after its streams are redirected
+};
+
 /// The program, started in a folder; stdout and stderr go to files elsewhere.
 class RunningCommand {
  public:
-  RunningCommand(const std::string& folder, const std::vector<std::string>& arguments) {
-    std::vector<std::string> words{program()};
+  RunningCommand(const std::string& folder, const std::vector<std::string>& arguments,
+                 const Start& start = {}) {
+    std::vector<std::string> words = start.prefix;
+    words.push_back(program());
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> pointers;
     for (std::string& word : words) pointers.push_back(word.data());
@@ -44,10 +53,12 @@ class RunningCommand {
     if (pid_ < 0) throw Error("test", "fork failed");
     if (pid_ > 0) return;
     ::alarm(600);  // kept by the program: nothing here hangs for ever
-    const int o = ::open(out.c_str(), O_WRONLY | O_CREAT, 0600),
-              e = ::open(err.c_str(), O_WRONLY | O_CREAT, 0600);
-    if (o >= 0 && e >= 0 && ::dup2(o, 1) == 1 && ::dup2(e, 2) == 2 && ::chdir(folder.c_str()) == 0)
-      ::execv(pointers[0], pointers.data());
+    const int o = ::open(out.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600),
+              e = ::open(err.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (o >= 0 && e >= 0 && ::dup2(o, 1) == 1 && ::dup2(e, 2) == 2 && ::chdir(folder.c_str()) == 0) {
+      start.before_exec();
+      ::execvp(pointers[0], pointers.data());
+    }
     ::_exit(99);
   }
   ~RunningCommand() {
@@ -59,6 +70,12 @@ class RunningCommand {
   RunningCommand& operator=(const RunningCommand&) = delete;
 
   void signal(int number) const { ::kill(pid_, number); }
+  pid_t pid() const { return pid_; }
+  bool running() const {
+    siginfo_t info{};
+    return ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == 0;
+  }
   CommandResult wait() {
     int status = 0;
     rusage usage{};
@@ -76,8 +93,9 @@ class RunningCommand {
   pid_t pid_ = -1;
 };
 
-inline CommandResult run_command(const std::string& folder, const std::vector<std::string>& arguments) {
-  return RunningCommand(folder, arguments).wait();
+inline CommandResult run_command(const std::string& folder, const std::vector<std::string>& arguments,
+                                 const Start& start = {}) {
+  return RunningCommand(folder, arguments, start).wait();
 }
 
 inline std::vector<std::string> lines_of(const std::string& text) {

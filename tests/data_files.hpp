@@ -16,8 +16,8 @@ namespace fovea::test {
 /// A new folder, removed with everything in it.
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "fovea-test-XXXXXX").string();
+  explicit TemporaryFolder(const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
+    std::string name = (parent / "fovea-test-XXXXXX").string();
     if (!::mkdtemp(name.data())) throw Error("test", "no temporary folder");
     path_ = name;
   }

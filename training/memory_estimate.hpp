@@ -23,8 +23,8 @@ struct TrainingMemory {
 
 /// What training with these options holds for the session that needs most, to be called before the model is
 /// in an arena. Workspace is a linear function of the number of samples: it is measured at up to four and
-/// eight samples on a copy of the model, and carried on from there. Nothing where those would take more than `most`
-/// bytes.
+/// eight samples on a copy of the model, and carried on from there. Nothing where those would take more than
+/// `most` bytes.
 std::optional<TrainingMemory> estimate_training_memory(const Model& model, const TrainingOptions& training,
                                                        const DataOptions& data, std::size_t most);
 

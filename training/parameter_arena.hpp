@@ -50,6 +50,9 @@ class ParameterArena {
   /// the scaled gradient before clipping; when that is not finite nothing is changed.
   double step(const OptimizerOptions& optimizer, const Step& step);
 
+  /// Global L2 norm of the gradients that a backward pass has reached since clear_gradients.
+  double gradient_norm() const { return gradient_norm(reached_runs()); }
+
   /// Name of the parameter whose gradient went bad first (the one closest to the loss), empty when all that
   /// were reached are finite.
   std::string first_bad_gradient() const;

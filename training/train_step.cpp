@@ -53,6 +53,8 @@ StepLosses TrainingStep::run(const ModelInput& input, const Tensor& responses, c
     ++accumulated_;
     if (settings.last || accumulated_ >= options_.accumulate_grad_batches)
       update(settings.learning_rate, input.session, losses);
+    else
+      check_gradient(arena_.gradient_norm(), input.session);  // a later batch may be of another session
   } catch (...) {
     accumulated_ = 0;
     throw;
@@ -92,15 +94,23 @@ void TrainingStep::report_bad_loss(const ModelInput& input, const Tensor& respon
   if (!finite(input.stimulus)) throw NonFiniteError(what, "stimulus");
   if (!finite(responses)) throw NonFiniteError(what, "responses");
   if (!finite(input.pupil_center)) throw NonFiniteError(what, "pupil_center");
-  // Parameters before statistics: a bad parameter spoils the statistics of its own forward pass.
-  for (const bool statistics : {false, true})
-    for (const NamedTensor& one : model_.tensors())
-      if ((one.role == Role::statistic) == statistics && !finite(one.tensor))
-        throw NonFiniteError(what, one.name);
+  if (const std::string bad = first_bad_tensor(); !bad.empty()) throw NonFiniteError(what, bad);
   if (!finite(output)) throw NonFiniteError(what, "output");
   if (!std::isfinite(losses.loss)) throw NonFiniteError(what, "loss");
   if (!std::isfinite(losses.core_regularizer)) throw NonFiniteError(what, "core_regularizer");
   throw NonFiniteError(what, std::isfinite(losses.readout_regularizer) ? "total" : "readout_regularizer");
+}
+
+std::string TrainingStep::first_bad_tensor() const {
+  // Parameters before statistics: a bad parameter spoils the statistics of its own forward pass.
+  for (const bool statistics : {false, true})
+    for (const NamedTensor& one : model_.tensors())
+      if ((one.role == Role::statistic) == statistics && !finite(one.tensor)) return one.name;
+  for (const ParameterArena::Parameter& parameter : arena_.parameters()) {
+    if (!finite(arena_.exp_avg(parameter))) return "exp_avg." + parameter.name;
+    if (!finite(arena_.exp_avg_sq(parameter))) return "exp_avg_sq." + parameter.name;
+  }
+  return {};
 }
 
 void TrainingStep::update(double learning_rate, const std::string& session, StepLosses& losses) {
@@ -108,12 +118,15 @@ void TrainingStep::update(double learning_rate, const std::string& session, Step
   const double scale = 1.0 / static_cast<double>(options_.accumulate_grad_batches);
   accumulated_ = 0;
   losses.gradient_norm = arena_.step(options_.optimizer, {learning_rate, scale, options_.gradient_clip});
-  if (!std::isfinite(losses.gradient_norm)) {
-    const std::string bad = arena_.first_bad_gradient();
-    throw NonFiniteError(text("a gradient is not finite in session '", session, "'"),
-                         bad.empty() ? "the gradient norm" : "grad." + bad);
-  }
+  check_gradient(losses.gradient_norm, session);
   losses.updated = true;
+}
+
+void TrainingStep::check_gradient(double norm, const std::string& session) const {
+  if (std::isfinite(norm)) return;
+  const std::string bad = arena_.first_bad_gradient();
+  throw NonFiniteError(text("a gradient is not finite in session '", session, "'"),
+                       bad.empty() ? "the gradient norm" : "grad." + bad);
 }
 
 }  // namespace fovea

@@ -35,6 +35,8 @@ class TrainingStep {
   /// leaves parameters and moments as they were before the step.
   StepLosses run(const ModelInput& input, const Tensor& responses, const Settings& settings);
 
+  /// The first parameter, then statistic, then moment that is not finite; empty when all are.
+  std::string first_bad_tensor() const;
   /// Whether gradients of earlier batches wait for an optimizer step.
   bool accumulating() const { return accumulated_ > 0; }
   ParameterArena& arena() { return arena_; }
@@ -46,6 +48,7 @@ class TrainingStep {
   [[noreturn]] void report_bad_loss(const ModelInput& input, const Tensor& responses, const Tensor& output,
                                     const StepLosses& losses) const;
   void update(double learning_rate, const std::string& session, StepLosses& losses);
+  void check_gradient(double norm, const std::string& session) const;
   std::string signature(const ModelInput& input, const Tensor& responses) const;
 
   const Model& model_;

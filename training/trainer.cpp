@@ -48,11 +48,15 @@ std::string create_run_folder(const std::string& output, const std::string& expe
   std::strftime(stamp, sizeof stamp, "%Y-%m-%d_%H-%M-%S", &local);
   const fs::path parent = fs::path(output) / experiment;
   std::error_code error;
-  fs::create_directories(parent, error);
+  const bool made = fs::create_directories(parent, error);
   if (error) throw Error("train", text("cannot create ", parent.string(), ": ", error.message()));
+  if (made) sync_folder(parent.parent_path().string());
   for (int attempt = 1;; ++attempt) {
     const fs::path folder = parent / (attempt == 1 ? std::string(stamp) : text(stamp, '_', attempt));
-    if (fs::create_directory(folder, error)) return folder.string();
+    if (fs::create_directory(folder, error)) {
+      sync_folder(parent.string());
+      return folder.string();
+    }
     if (error) throw Error("train", text("cannot create ", folder.string(), ": ", error.message()));
   }
 }
@@ -73,8 +77,15 @@ Trainer::Trainer(Model& model, const DataSet& data, const RunOptions& options, T
     throw ConfigError("train", "loss.per_neuron must be false: training minimises one number");
   if (options.training.scheduler) scheduler_.emplace(*options.training.scheduler, model.learning_rate());
   if (options.training.early_stopping) stopping_.emplace(*options.training.early_stopping);
+  if (const std::string bad = step_.first_bad_tensor(); !bad.empty())
+    throw ConfigError("train", text("the model starts with a value that is not finite, first in ", bad));
   state_.seed = options.seed;
   state_.data_hash = data.content_hash;
+}
+
+void Trainer::begin(const std::string& folder) {
+  options_.folder = folder;
+  save();
 }
 
 void Trainer::resume(const Checkpoint& checkpoint) {
@@ -93,6 +104,7 @@ void Trainer::resume(const Checkpoint& checkpoint) {
         "train", text("the checkpoint stands at batch ", state.batch, " of ", sampler_.batches_per_epoch()));
   restore_moments(checkpoint, step_.arena());
   state_ = state;
+  saved_ = true;
   if (scheduler_) scheduler_->restore(*state.scheduler);
   if (stopping_) stopping_->restore(*state.stopping);
 }
@@ -105,11 +117,25 @@ void Trainer::log(const std::string& line) const {
   if (hooks_.log) hooks_.log(line);
 }
 
+std::string Trainer::place() const {
+  return text("epoch ", state_.epoch, ", step ", state_.steps,
+              session_.empty() ? "" : ", session " + session_);
+}
+
+/// A checkpoint with such a value would replace one that can be resumed by one that cannot.
+void Trainer::check_finite() const {
+  const std::string bad = step_.first_bad_tensor();
+  if (!bad.empty())
+    throw Error("train", text(place(), ": a value is not finite after the step, first in ", bad));
+}
+
 void Trainer::save() {
+  check_finite();
   if (scheduler_) state_.scheduler = scheduler_->state();
   if (stopping_) state_.stopping = stopping_->state();
   if (options_.folder.empty()) return;
   save_checkpoint(checkpoint_path(options_.folder), model_, step_.arena(), state_);
+  saved_ = true;
 }
 
 void Trainer::save_best() const {
@@ -117,8 +143,7 @@ void Trainer::save_best() const {
 }
 
 TrainingResult Trainer::run(const std::atomic<bool>* stop) {
-  // A run killed before its first epoch is over resumes from here, with these initial values.
-  if (state_.epoch == 0 && state_.batch == 0) save();
+  if (!saved_) save();
   TrainingEnd end = TrainingEnd::max_epochs;
   while (!state_.stopped_early && state_.epoch < options_.training.max_epochs) {
     if (raised(stop) || run_epoch(stop) == EpochEnd::interrupted) {
@@ -141,10 +166,10 @@ Trainer::EpochEnd Trainer::run_epoch(const std::atomic<bool>* stop) {
     return EpochEnd::interrupted;
   };
   if (!train_batches(stop)) return interrupted();
-  const auto scores = validate(model_, clips_, step_.memory(), stop);
-  if (!scores) return interrupted();
+  if (raised(stop)) return interrupted();
+  const ValidationScores scores = validate(model_, clips_, step_.memory());
   state_.seconds = before + seconds_since(start);
-  finish_epoch(*scores);
+  finish_epoch(scores);
   return EpochEnd::done;
 }
 
@@ -155,6 +180,7 @@ bool Trainer::train_batches(const std::atomic<bool>* stop) {
   while (state_.batch < batches) {
     if (raised(stop) && !step_.accumulating()) return false;
     const Batch& batch = *sampler_.next();
+    session_ = batch.session;
     Random random(options_.seed, dropout_stream,
                   static_cast<std::uint32_t>(state_.epoch * batches + state_.batch));
     StepLosses losses;
@@ -162,8 +188,7 @@ bool Trainer::train_batches(const std::atomic<bool>* stop) {
       losses = step_.run({batch.session, batch.stimulus, {}, {}}, batch.responses,
                          {learning_rate(), &random, state_.batch + 1 == batches});
     } catch (const NonFiniteError& error) {
-      throw Error("train", text("epoch ", state_.epoch, ", step ", state_.steps, ", session ", batch.session,
-                                ": ", error.what()));
+      throw Error("train", text(place(), ": ", error.what()));
     }
     state_.steps += losses.updated;
     ++state_.batch;
@@ -184,6 +209,7 @@ void Trainer::count(const StepLosses& losses, std::int64_t samples) {
 }
 
 void Trainer::finish_epoch(const ValidationScores& scores) {
+  check_finite();  // before the first file
   EpochMetrics metrics = state_.sums;
   for (double EpochMetrics::*column :
        {&EpochMetrics::train_loss, &EpochMetrics::train_total_loss, &EpochMetrics::regularization_loss_core,

@@ -29,14 +29,15 @@ class Trainer {
   /// (make_model).
   void resume(const Checkpoint& checkpoint);
 
-  /// Trains until max_epochs, early stopping or `stop`. When `stop` is raised the step under way is finished
-  /// and the checkpoint saved. A loss or gradient that is not finite is an Error naming epoch, step, session
-  /// and tensor; the files of the last good epoch stay.
-  TrainingResult run(const std::atomic<bool>* stop = nullptr);
+  /// Takes a run folder that was made only after the trainer had accepted everything else, and saves the
+  /// initial values there: a run killed from now on can be resumed.
+  void begin(const std::string& folder);
 
-  /// The run folder (RunOptions::folder), where it is made only after the trainer has accepted everything
-  /// else.
-  void set_folder(const std::string& folder) { options_.folder = folder; }
+  /// Trains until max_epochs, early stopping or `stop`. When `stop` is raised the optimizer step or
+  /// validation under way is finished and the checkpoint saved. A loss, gradient, parameter, statistic or
+  /// moment that is not finite is an Error naming epoch, step, session and tensor; the files of the last good
+  /// epoch stay.
+  TrainingResult run(const std::atomic<bool>* stop = nullptr);
 
   const TrainingState& state() const { return state_; }
 
@@ -47,6 +48,8 @@ class Trainer {
   void count(const StepLosses& losses, std::int64_t samples);
   void finish_epoch(const ValidationScores& scores);
   double learning_rate() const;
+  void check_finite() const;
+  std::string place() const;
   void save();
   void save_best() const;
   std::string provenance() const;
@@ -62,6 +65,8 @@ class Trainer {
   std::optional<ReduceLROnPlateau> scheduler_;
   std::optional<EarlyStopping> stopping_;
   TrainingState state_;
+  std::string session_;  // of the last batch
+  bool saved_ = false;   // the run folder holds a checkpoint of this run
 };
 
 /// Adds test scores per neuron to the provenance of a model file.

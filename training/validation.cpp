@@ -16,13 +16,11 @@ BatchScores validate_batch(const Model& model, StepMemory& memory, const ModelIn
           output.shape()};
 }
 
-std::optional<ValidationScores> validate(const Model& model, ValidationClips& clips, StepMemory& memory,
-                                         const std::atomic<bool>* stop) {
+ValidationScores validate(const Model& model, ValidationClips& clips, StepMemory& memory) {
   ValidationScores sums;
   double samples = 0;
   clips.rewind();
   while (const Batch* batch = clips.next()) {
-    if (stop && stop->load()) return std::nullopt;
     const BatchScores scores =
         validate_batch(model, memory, {batch->session, batch->stimulus, {}, {}}, batch->responses);
     double extents = 0;
@@ -32,7 +30,7 @@ std::optional<ValidationScores> validate(const Model& model, ValidationClips& cl
     sums.metric += weight * scores.metric;
     samples += weight;
   }
-  return ValidationScores{sums.loss / samples, sums.metric / samples};
+  return {sums.loss / samples, sums.metric / samples};
 }
 
 }  // namespace fovea

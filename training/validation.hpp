@@ -1,8 +1,5 @@
 // Validation during training.
 #pragma once
-#include <atomic>
-#include <optional>
-
 #include "data/sampler.hpp"
 #include "engine/step_memory.hpp"
 #include "fovea/model.hpp"
@@ -25,9 +22,8 @@ struct BatchScores {
 BatchScores validate_batch(const Model& model, StepMemory& memory, const ModelInput& input,
                            const Tensor& responses);
 
-/// One pass through the validation clips; constraints act in place, as in training. Empty when `stop` was
-/// raised on the way.
-std::optional<ValidationScores> validate(const Model& model, ValidationClips& clips, StepMemory& memory,
-                                         const std::atomic<bool>* stop = nullptr);
+/// One pass through the validation clips; constraints act in place, as in training. It cannot be stopped on
+/// the way: what a constraint has changed must not be changed again by a second pass.
+ValidationScores validate(const Model& model, ValidationClips& clips, StepMemory& memory);
 
 }  // namespace fovea
