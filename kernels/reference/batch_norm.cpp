@@ -40,13 +40,16 @@ void forward_training(T* y, T* mean, T* inv_std, T* running_mean, T* running_var
   const std::int64_t count = s.rows * s.channels;
   const T n = static_cast<T>(s.rows), momentum = static_cast<T>(s.momentum);
   for (std::int64_t c = 0; c < s.channels; ++c) {
-    T sum = 0, squares = 0;
+    Wide<T> sum = 0, squares = 0;
     for (std::int64_t i = c; i < count; i += s.channels) sum += x[i];
-    mean[c] = sum / n;
-    for (std::int64_t i = c; i < count; i += s.channels) squares += (x[i] - mean[c]) * (x[i] - mean[c]);
-    inv_std[c] = inverse_deviation(squares / n, s);
+    mean[c] = static_cast<T>(sum / n);
+    for (std::int64_t i = c; i < count; i += s.channels) {
+      const Wide<T> deviation = static_cast<Wide<T>>(x[i]) - mean[c];
+      squares += deviation * deviation;
+    }
+    inv_std[c] = inverse_deviation(static_cast<T>(squares / n), s);
     running_mean[c] = (T(1) - momentum) * running_mean[c] + momentum * mean[c];
-    running_var[c] = (T(1) - momentum) * running_var[c] + momentum * (squares / (n - T(1)));
+    running_var[c] = (T(1) - momentum) * running_var[c] + momentum * static_cast<T>(squares / (n - T(1)));
     normalise(y, x, c, channel(c, mean[c], inv_std[c], parameters), s);
   }
 }
@@ -62,12 +65,14 @@ void forward_evaluation(T* y, const T* running_mean, const T* running_var, const
 template <class T>
 void grad_parameters(T* dweight, T* dbias, const T* dy, const T* x, std::int64_t c, const Channel<T>& channel,
                      const BatchNormShape& s) {
-  *dweight = *dbias = T(0);
+  Wide<T> weight_sum = 0, bias_sum = 0;
   for (std::int64_t i = c; i < s.rows * s.channels; i += s.channels) {
     const T dz = dy[i] * activation_slope(s.activation, channel.z(x[i]));
-    *dbias += dz;
-    *dweight += dz * channel.normalised(x[i]);
+    bias_sum += dz;
+    weight_sum += static_cast<Wide<T>>(dz) * channel.normalised(x[i]);
   }
+  *dweight = static_cast<T>(weight_sum);
+  *dbias = static_cast<T>(bias_sum);
 }
 
 template <class T>

@@ -17,8 +17,8 @@ Philox4 block_of(const RandomKey& key, std::int64_t i) {
   return philox_block(key, static_cast<std::uint32_t>(i / 4));
 }
 
-// All arithmetic is in f32 with explicit multiply-adds, also for T = double: the same numbers for every
-// scalar and device.
+// Draws are made in f32 with explicit multiply-adds, also for T = double: the same numbers for every scalar
+// and device.
 
 template <class T>
 void uniform(T* x, std::int64_t count, double low, double high, const RandomKey& key, const Queue&) {
@@ -39,9 +39,10 @@ void normal(T* x, std::int64_t count, double mean, double deviation, const Rando
 
 template <class T>
 void dropout_factors(T* x, std::int64_t count, double p, const RandomKey& key, const Queue&) {
-  const float dropped = static_cast<float>(p), kept = static_cast<float>(1 / (1 - p));
+  const float dropped = static_cast<float>(p);
+  const T kept = static_cast<T>(1 / (1 - p));
   for (std::int64_t i = 0; i < count; ++i)  // the uniform number is in (0, 1): p = 0 keeps all
-    x[i] = uniform_from_bits(word(block_of(key, i), i % 4)) <= dropped ? 0.0f : kept;
+    x[i] = uniform_from_bits(word(block_of(key, i), i % 4)) <= dropped ? T(0) : kept;
 }
 
 }  // namespace

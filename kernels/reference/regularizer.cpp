@@ -1,6 +1,7 @@
 #include "kernels/regularizer.hpp"
 
 #include <cmath>
+#include <vector>
 
 #include "kernels/reference/reference.hpp"
 
@@ -30,111 +31,122 @@ void for_each_centre(const LaplaceShape& s, Visit visit) {
       for (std::int64_t w = sides; w < s.width - sides; ++w) visit(filter, h, w);
 }
 
+// Sums and slopes are wide: a regularizer of a large readout has tens of millions of terms, and a slope can
+// be the difference of nearly equal numbers.
+
 template <class T>
-T laplacian(const T* filter, const LaplaceShape& s, std::int64_t h, std::int64_t w) {
-  T sum = 0;
-  for_each_tap(s, h, w,
-               [&](std::int64_t at, int coefficient) { sum += static_cast<T>(coefficient) * filter[at]; });
+Wide<T> laplacian(const T* filter, const LaplaceShape& s, std::int64_t h, std::int64_t w) {
+  Wide<T> sum = 0;
+  for_each_tap(s, h, w, [&](std::int64_t at, int coefficient) {
+    sum += static_cast<Wide<T>>(coefficient) * static_cast<Wide<T>>(filter[at]);
+  });
+  return sum;
+}
+
+template <class T>
+Wide<T> squared_norm(const T* w, std::int64_t count) {
+  Wide<T> sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += static_cast<Wide<T>>(w[i]) * w[i];
   return sum;
 }
 
 template <class T>
 void laplace(T* value, T* slope, const T* w, const LaplaceShape& s, const Queue&) {
+  using W = Wide<T>;
   const std::int64_t size = s.height * s.width, count = s.filters * size;
-  T energy = 0, norm = T(1e-6);
+  W energy = 0;
   for_each_centre(s, [&](std::int64_t filter, std::int64_t h, std::int64_t column) {
-    const T lap = laplacian(w + filter * size, s, h, column);
+    const W lap = laplacian(w + filter * size, s, h, column);
     energy += lap * lap;
   });
-  for (std::int64_t i = 0; i < count; ++i) norm += w[i] * w[i];
-  *value = energy / norm;
+  const W norm = W(1e-6) + squared_norm(w, count), ratio = energy / norm;
+  *value = static_cast<T>(ratio);
   if (!slope) return;
-  for (std::int64_t i = 0; i < count; ++i) slope[i] = T(-2) * w[i] * *value / norm;
+  std::vector<W> slopes(static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < count; ++i) slopes[static_cast<std::size_t>(i)] = W(-2) * w[i] * ratio / norm;
   for_each_centre(s, [&](std::int64_t filter, std::int64_t h, std::int64_t column) {
-    const T lap = laplacian(w + filter * size, s, h, column);
+    const W lap = laplacian(w + filter * size, s, h, column);
     for_each_tap(s, h, column, [&](std::int64_t at, int coefficient) {
-      slope[filter * size + at] += T(2) * static_cast<T>(coefficient) * lap / norm;
+      slopes[static_cast<std::size_t>(filter * size + at)] += W(2) * static_cast<W>(coefficient) * lap / norm;
     });
   });
-}
-
-template <class T>
-T squared_norm(const T* w, std::int64_t count) {
-  T sum = 0;
-  for (std::int64_t i = 0; i < count; ++i) sum += w[i] * w[i];
-  return sum;
+  for (std::int64_t i = 0; i < count; ++i) slope[i] = static_cast<T>(slopes[static_cast<std::size_t>(i)]);
 }
 
 /// The slope of a norm at zero is taken as zero.
 template <class T>
 void group_sparsity(T* value, T* slope, const T* w, const GroupSparsityShape& s, const Queue&) {
-  *value = 0;
+  using W = Wide<T>;
+  W total = 0;
   for (std::int64_t o = 0; o < s.out_channels; ++o) {
     const T* group = w + o * s.in_channels * s.taps;
-    T norms = 0;
+    W norms = 0;
     for (std::int64_t i = 0; i < s.in_channels; ++i)
       norms += std::sqrt(squared_norm(group + i * s.taps, s.taps));
-    const T root = std::sqrt(T(1e-8) + squared_norm(group, s.in_channels * s.taps));
-    *value += norms / root;
+    const W root = std::sqrt(W(1e-8) + squared_norm(group, s.in_channels * s.taps));
+    total += norms / root;
     if (!slope) continue;
     for (std::int64_t i = 0; i < s.in_channels; ++i) {
-      const T norm = std::sqrt(squared_norm(group + i * s.taps, s.taps));
-      const T own = norm == T(0) ? T(0) : T(1) / (norm * root), shared = norms / (root * root * root);
+      const W norm = std::sqrt(squared_norm(group + i * s.taps, s.taps));
+      const W own = norm == W(0) ? W(0) : W(1) / (norm * root), shared = norms / (root * root * root);
       for (std::int64_t k = 0; k < s.taps; ++k)
-        slope[(o * s.in_channels + i) * s.taps + k] = group[i * s.taps + k] * (own - shared);
+        slope[(o * s.in_channels + i) * s.taps + k] = static_cast<T>(group[i * s.taps + k] * (own - shared));
     }
   }
+  *value = static_cast<T>(total);
 }
 
 /// r_k = linspace(0.1, 0.9, K), 0.1 if K = 1
-template <class T>
-T ramp(std::int64_t k, std::int64_t harmonics) {
-  return harmonics == 1 ? T(0.1) : T(0.1) + T(0.8) * static_cast<T>(k) / static_cast<T>(harmonics - 1);
+template <class W>
+W ramp(std::int64_t k, std::int64_t harmonics) {
+  return harmonics == 1 ? W(0.1) : W(0.1) + W(0.8) * static_cast<W>(k) / static_cast<W>(harmonics - 1);
 }
 
 template <class T>
 void temporal_smoothing(T* value, T* slope_sin, T* slope_cos, const T* sin_weights, const T* cos_weights,
                         const TemporalSmoothingShape& s, const Queue&) {
+  using W = Wide<T>;
   const std::int64_t count = s.out_channels * s.in_channels * s.harmonics;
-  const T channels = static_cast<T>(s.out_channels);
-  T energy = 0;
+  const W channels = static_cast<W>(s.out_channels);
+  W energy = 0;
   for (std::int64_t i = 0; i < count; ++i) {
-    const T r = ramp<T>(i % s.harmonics, s.harmonics), a = r * sin_weights[i], b = r * cos_weights[i];
+    const W r = ramp<W>(i % s.harmonics, s.harmonics), a = r * sin_weights[i], b = r * cos_weights[i];
     energy += a * a + b * b;
-    if (slope_sin) slope_sin[i] = T(2) * r * a / channels;
-    if (slope_cos) slope_cos[i] = T(2) * r * b / channels;
+    if (slope_sin) slope_sin[i] = static_cast<T>(W(2) * r * a / channels);
+    if (slope_cos) slope_cos[i] = static_cast<T>(W(2) * r * b / channels);
   }
-  *value = energy / channels;
+  *value = static_cast<T>(energy / channels);
 }
 
 template <class T>
 void absolute_sum(T* value, T* slope, const T* w, std::int64_t count, double factor, const Queue&) {
   const T scale = static_cast<T>(factor);
-  T sum = 0;
+  Wide<T> sum = 0;
   for (std::int64_t i = 0; i < count; ++i) {
     sum += std::abs(w[i]);
     if (slope) slope[i] = w[i] > T(0) ? scale : w[i] < T(0) ? -scale : T(0);
   }
-  *value = scale * sum;
+  *value = static_cast<T>(static_cast<Wide<T>>(factor) * sum);
 }
 
 template <class T>
 void gaussian_extent(T* value, T* slope_mean, T* slope_log_var, const T* mean, const T* log_var,
                      std::int64_t neurons, double mean_scale, double var_scale, double factor_mean,
                      double factor_var, const Queue&) {
-  const T mean_by = static_cast<T>(mean_scale), var_by = static_cast<T>(var_scale);
-  T variances = 0, distances = 0;
+  using W = Wide<T>;
+  const W mean_by = static_cast<W>(mean_scale), var_by = static_cast<W>(var_scale);
+  W variances = 0, distances = 0;
   for (std::int64_t n = 0; n < neurons; ++n) {
-    const T variance = std::exp(log_var[n] * var_by);
+    const W variance = std::exp(log_var[n] * var_by);
     variances += variance;
-    if (slope_log_var) slope_log_var[n] = static_cast<T>(factor_var) * var_by * variance;
+    if (slope_log_var) slope_log_var[n] = static_cast<T>(static_cast<W>(factor_var) * var_by * variance);
   }
   for (std::int64_t i = 0; i < 2 * neurons; ++i) {
-    const T distance = mean[i] * mean_by;
+    const W distance = mean[i] * mean_by;
     distances += distance * distance;
-    if (slope_mean) slope_mean[i] = static_cast<T>(factor_mean) * T(2) * distance * mean_by;
+    if (slope_mean) slope_mean[i] = static_cast<T>(static_cast<W>(factor_mean) * W(2) * distance * mean_by);
   }
-  *value = static_cast<T>(factor_var) * variances + static_cast<T>(factor_mean) * distances;
+  *value = static_cast<T>(static_cast<W>(factor_var) * variances + static_cast<W>(factor_mean) * distances);
 }
 
 }  // namespace
