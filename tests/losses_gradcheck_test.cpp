@@ -7,6 +7,7 @@
 #include "check.hpp"
 #include "fovea/autograd.hpp"
 #include "fovea/ops.hpp"
+#include "fovea/random.hpp"
 
 using namespace fovea;
 using namespace fovea::test;
@@ -295,4 +296,36 @@ TEST_CASE("errors name the op, the rule and the values") {
   CHECK_THROWS_AS(weighted_sum({}, {}), ShapeError);
   CHECK_THROWS_AS(weighted_sum({output}, {1}), ShapeError);
   CHECK_THROWS_AS(weighted_sum({one, one.to(DType::f32)}, {1, 1}), ShapeError);
+}
+
+TEST_CASE("regularizers of large tensors in single precision lose nothing to their many terms") {
+  const Tensor narrow({6'000'000}, DType::f32, device);
+  Random(5).uniform(narrow, 0, 1);
+  const Tensor wide = narrow.to(DType::f64);
+  const auto relative = [](const Tensor& f32, const Tensor& f64) {
+    return std::fabs(f32.item() - f64.item()) / std::fabs(f64.item());
+  };
+  constexpr double one_rounding = 1e-7;
+  CHECK(relative(absolute_sum(narrow), absolute_sum(wide)) < one_rounding);
+  const Shape filters{2, 1000, 1, 50, 60};
+  CHECK(relative(laplace_ratio(narrow.reshape(filters)), laplace_ratio(wide.reshape(filters))) <
+        one_rounding);
+  CHECK(relative(group_sparsity(narrow.reshape(filters)), group_sparsity(wide.reshape(filters))) <
+        one_rounding);
+  const Shape neurons{3'000'000, 2};
+  const Tensor log_var = narrow.rows(0, 3'000'000);
+  CHECK(relative(gaussian_extent(narrow.reshape(neurons), log_var, 6, 4),
+                 gaussian_extent(wide.reshape(neurons), wide.rows(0, 3'000'000), 6, 4)) < one_rounding);
+}
+
+TEST_CASE("group sparsity of one input channel: a slope that nearly cancels") {
+  Tensor narrow = Tensor::from(std::vector<float>{0.01f, -0.02f, 0.03f, 0.005f}, {1, 1, 2, 2}, device);
+  Tensor wide = narrow.to(DType::f64);
+  narrow.set_requires_grad();
+  wide.set_requires_grad();
+  backward(group_sparsity(narrow));
+  backward(group_sparsity(wide));
+  const auto a = narrow.grad().to_vector<float>();
+  const auto b = wide.grad().to_vector<double>();
+  for (std::size_t i = 0; i < a.size(); ++i) CHECK(std::fabs(a[i] - b[i]) <= 1e-7 * std::fabs(b[i]));
 }

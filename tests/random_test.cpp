@@ -233,3 +233,13 @@ TEST_CASE("draws refuse what they cannot do") {
   CHECK_THROWS_AS(random.normal(Tensor()), ShapeError);
   CHECK_THROWS_AS(random.permutation(-1), ConfigError);
 }
+
+TEST_CASE("dropout in double precision drops the same elements, with a factor of its own precision") {
+  const Device device = cpu_device(1);
+  const Tensor narrow({1000}, DType::f32, device), wide({1000}, DType::f64, device);
+  Random(4).dropout_factors(narrow, 0.3);
+  Random(4).dropout_factors(wide, 0.3);
+  const auto a = narrow.to_vector<float>();
+  const auto b = wide.to_vector<double>();
+  for (std::size_t i = 0; i < a.size(); ++i) CHECK(b[i] == (a[i] == 0 ? 0.0 : 1 / (1 - 0.3)));
+}

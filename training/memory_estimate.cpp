@@ -50,6 +50,8 @@ class Measurement {
   std::size_t of_step(const std::string& session, std::int64_t batch, std::int64_t frames) {
     const Sample sample = make_sample(*copy_, session, batch, frames);
     TrainingStep::Settings settings;
+    Random random(0);  // with dropout and its masks
+    settings.random = &random;
     settings.last = true;
     step_.run(sample.input, sample.responses, settings);
     return step_.memory().planned_bytes();

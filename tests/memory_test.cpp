@@ -1,0 +1,114 @@
+// The estimate of what training takes beside what it took, and what the system is said to have.
+#include "engine/sanitized.hpp"
+#include "engine/system_memory.hpp"
+#include "training/memory_estimate.hpp"
+#include "training_fixture.hpp"
+
+using namespace training_test;
+
+namespace {
+
+constexpr std::size_t no_bound = std::numeric_limits<std::size_t>::max();
+
+/// Most tensor memory that a run held on a device of its own.
+std::size_t measured(const CoreReadoutOptions& architecture, const DataSet& data, const RunOptions& options) {
+  const Device device = cpu_device(2);
+  const auto model = make_core_readout(architecture, data.session_options(), {device, DType::f32}, 5);
+  train(*model, data, options);
+  return device.memory().bytes_at_peak;
+}
+
+CoreReadoutOptions architecture() {
+  CoreReadoutOptions options;
+  options.in_shape = {1, 16, 6, 7};
+  options.hidden_channels = {12, 20};
+  options.temporal_kernel_sizes = {6, 3};
+  options.spatial_kernel_sizes = {3, 3};
+  return options;
+}
+
+/// Two equally large sessions, so that batches are what the memory goes to.
+RunOptions long_batches() {
+  RunOptions options;
+  options.training.max_epochs = 2;
+  options.data = data_options();
+  options.seed = 11;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("the estimated memory of training is what training holds, within a tenth") {
+  const DataSet data = two_sessions();
+  for (const std::int64_t batch : {1, 2, 5, 8})
+    for (const char* type : {"custom_separable", "separable", "full"})
+      for (const bool dropout : {false, true}) {
+        CAPTURE(batch);
+        CAPTURE(std::string(type));
+        CAPTURE(dropout);
+        CoreReadoutOptions core = architecture();
+        core.convolution_type = type;
+        if (core.convolution_type != "custom_separable") core.core_gamma_temporal = 0;
+        core.dropout_rate = dropout ? 0.2 : 0;
+        RunOptions options = long_batches();
+        options.data.batch_size = batch;
+        const auto model = make_core_readout(core, data.session_options(), {cpu_device(2), DType::f32}, 5);
+        const auto estimate = estimate_training_memory(*model, options.training, options.data, no_bound);
+        REQUIRE(estimate);
+        CHECK(estimate->step > 0);
+        CHECK(estimate->validation > 0);
+        const double expected = static_cast<double>(measured(core, data, options));
+        // The snapshot of the best epoch that train keeps is not training's own.
+        CHECK(static_cast<double>(estimate->peak()) == doctest::Approx(expected).epsilon(0.1));
+      }
+}
+
+TEST_CASE("more than eight samples are carried on from four and eight") {
+  const DataSet data = two_sessions();
+  RunOptions options = long_batches();
+  const auto step_of = [&](std::int64_t batch) {
+    const auto model =
+        make_core_readout(architecture(), data.session_options(), {cpu_device(2), DType::f32}, 5);
+    options.data.batch_size = batch;
+    return static_cast<double>(
+        estimate_training_memory(*model, options.training, options.data, no_bound)->training_step());
+  };
+  const double four = step_of(4), eight = step_of(8), hundred = step_of(100);
+  CHECK(hundred == doctest::Approx(eight + 23 * (eight - four)).epsilon(0.01));
+}
+
+TEST_CASE("an estimate has a bound of its own") {
+  const DataSet data = two_sessions();
+  const RunOptions options = long_batches();
+  const auto model =
+      make_core_readout(architecture(), data.session_options(), {cpu_device(1), DType::f32}, 5);
+  CHECK_FALSE(estimate_training_memory(*model, options.training, options.data, 10000));
+}
+
+TEST_CASE("training that needs more than there is names both figures") {
+  const DataSet data = two_sessions();
+  RunOptions options = long_batches();
+  options.data.batch_size = 100'000'000;
+  const auto model =
+      make_core_readout(architecture(), data.session_options(), {cpu_device(1), DType::f32}, 5);
+  const std::string message =
+      message_of([&] { check_training_memory(*model, options.training, options.data); });
+  CAPTURE(message);
+  CHECK(contains(message, "[memory] training with batches of 100000000"));
+  CHECK(contains(message, " MB (a step "));
+  CHECK(contains(message, "the machine has "));
+  options.data.batch_size = 2;
+  CHECK_NOTHROW(check_training_memory(*model, options.training, options.data));
+}
+
+TEST_CASE("what the system says of memory") {
+  const std::size_t before = resident_memory();
+  CHECK(before > 1'000'000);
+  CHECK(available_memory() > 1'000'000);
+  CHECK(peak_resident_memory() >= before);
+  if (sanitized) return;
+  const std::vector<char> touched(100'000'000, 1);
+  CHECK(resident_memory() > before + 90'000'000);
+  CHECK(peak_resident_memory() > before + 90'000'000);
+  CHECK(touched.back() == 1);
+}
