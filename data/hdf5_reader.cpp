@@ -201,7 +201,10 @@ class FileReader {
                       : variable ? std::string(line)
                                  : std::string(line, ::strnlen(line, size)));
     }
-    sink_.text(name, lines);  // the process ends soon: HDF5's copies of the strings are not given back
+    sink_.text(name, lines);
+    if (!variable) return;
+    const Handle space(H5Dget_space(data), H5Sclose);
+    H5Dvlen_reclaim(memory, space, H5P_DEFAULT, values.data());
   }
 
   const std::string& path_;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -239,12 +240,14 @@ StoredArray parse_npy(const std::string& name, const std::byte* bytes, std::size
   bool swapped = false;
   const ElementType type = parse_element(name, *header.descr, &swapped);
 
-  // Overflow is looked for in the product of the extents other than 0, so that a 0 hides no lie.
-  std::int64_t bytes_without_zeros = static_cast<std::int64_t>(size_of(type)), wanted = bytes_without_zeros;
+  // Looked for in the product of the extents other than 0, so that a 0 hides no lie.
+  constexpr std::int64_t most_elements = std::int64_t{1} << 58;  // of any type: their bytes fit 64 bits
+  std::int64_t elements = 1, wanted = static_cast<std::int64_t>(size_of(type));
   for (const std::int64_t extent : *header.shape) {
-    if (extent > 0 && __builtin_mul_overflow(bytes_without_zeros, extent, &bytes_without_zeros))
+    if (extent > 0 && elements > most_elements / extent)
       fail(name, text("shape: too many elements: ", shape_text(*header.shape)));
-    wanted = extent == 0 ? 0 : wanted * (wanted == 0 ? 0 : extent);
+    elements *= std::max<std::int64_t>(extent, 1);
+    wanted *= extent;
   }
   if (static_cast<std::size_t>(wanted) != size - values_at)
     fail(name, text("shape ", shape_text(*header.shape), " of ", to_string(type), " needs ", wanted,

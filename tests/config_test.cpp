@@ -128,7 +128,7 @@ TEST_CASE("files that cannot be read are named") {
 TEST_CASE("what is written is read back unchanged") {
   const Json tricky = Json::parse(R"({
     "words": ["true", "null", "None", "~", "", "1", "1e5", "-.inf", ".nan", "0x10", "1_000", "- a", "a: b", "#no",
-              " lead", "trail ", "two\nlines", "tab\t", "q\"uote", "it's", "é日本", "[1", "{a", "&a", "*a", "!tag", "%x",
+              " lead", "trail ", "two\nlines", "tab\t", "\r ", "a\rb", "q\"uote", "it's", "é日本", "[1", "{a", "&a", "*a", "!tag", "%x",
               "@x", "`x", "a #b", "? k", "|", ">", "=", "<<", "yes", "\u0001", "\u007f", "---", "..."],
     "numbers": [0, -1, 9223372036854775807, 1.0, 0.1, 1e-16, 1e22, -2.5e-300, 3.0000000000000004],
     "maps": {"": 1, "null": 2, "true": 3, "1": 4, "a.b-c": 5, "with space": 6, "colon: x": 7, "~": 8, "é": 9, "- k": 10},

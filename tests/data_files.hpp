@@ -101,8 +101,12 @@ struct Hdf5Type<double> {
 /// An HDF5 file being written.
 class Hdf5Writer {
  public:
-  explicit Hdf5Writer(const std::string& path)
-      : file_(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT)) {
+  /// `latest`: in the newest version of the format instead of the oldest that will do.
+  explicit Hdf5Writer(const std::string& path, bool latest = false) {
+    const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    if (latest) H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
+    file_ = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    H5Pclose(access);
     if (file_ < 0) throw Error("test", "no HDF5 file: " + path);
   }
   ~Hdf5Writer() { H5Fclose(file_); }

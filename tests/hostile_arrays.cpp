@@ -134,6 +134,7 @@ std::vector<HostileCase> lying() {
       shaped("(1, 4000000000, 16, 16)", frames * pixels, "needs 4096000000000 bytes"),
       shaped("(4611686018427387904, 1, 1, 1)", frames * pixels, "too many elements"),
       shaped("(4294967296, 4294967296, 4294967296, 0)", 0, "too many elements"),
+      shaped("(0, 516100000, 51615, 109951)", 0, "too many elements"),
       shaped("(99999999999999999999, 1, 1, 1)", frames * pixels, "extent too large"),
   };
 }

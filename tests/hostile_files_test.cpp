@@ -68,7 +68,10 @@ TEST_CASE("checkpoints") { check(checkpoint_cases()); }
 TEST_CASE("arrays") { check(array_cases()); }
 TEST_CASE("configurations") { check(config_cases()); }
 TEST_CASE("recordings") { check(recording_cases()); }
-TEST_CASE("paths") { check(path_cases()); }
+TEST_CASE("paths") {
+  check(path_cases());
+  if (::geteuid() == 0) MESSAGE("1 skipped: root may read every file");
+}
 
 TEST_CASE("the tables are as long as promised and every case has a name of its own") {
   std::set<std::string> names;

@@ -7,6 +7,9 @@ import subprocess
 import sys
 import time
 
+import damaged_hdf5
+import fuzzing
+
 FOLDER = "build-test"
 THREADED = ["engine", "autograd", "ops_gradcheck", "random", "cpu_kernels", "cpu_ops", "emulator", "cuda_kernels"]
 QUICK = ["engine", "check", "autograd", "random", "ops_gradcheck", "losses_gradcheck", "op_fixtures", "safetensors"]
@@ -163,9 +166,51 @@ def peers():
           call([python, "bench/compare.py", "--bench", f"{FOLDER}/release/bench/fovea-bench", "--peer", peer, "--only", "W1s"]))
 
 
+def fuzz(seconds):
+    """Feeds every reader of files with mutations of tests/fuzz/corpus."""
+    if not shutil.which("clang++"):
+        say("fuzz: needs clang")
+        TOTALS.add(skipped=len(fuzzing.TARGETS))
+        return
+    cache = ["ccache"] if shutil.which("ccache") else []
+    clang = {"CC": " ".join([*cache, "clang"]), "CXX": " ".join([*cache, "clang++"])}
+    if not configure_and_build("fuzz", FUZZED, clang, [name + "_fuzz" for name in fuzzing.TARGETS]):
+        say("FAILED fuzz: the build")
+        TOTALS.add(failed=len(fuzzing.TARGETS))
+        return
+    for good, note in fuzzing.run_all(os.path.join(FOLDER, "fuzz"), seconds):
+        say(note)
+        TOTALS.add(passed=int(good), failed=int(not good))
+
+
+def damaged(count=10000, seed=1):
+    """Gives the program damaged HDF5 files of several layouts; each layout counts once."""
+    bases, work = os.path.join(FOLDER, "hdf5-bases"), os.path.join(FOLDER, "damaged-hdf5")
+    program, writer = (os.path.join(FOLDER, "release", name) for name in ("cli/fovea", "tests/hdf5_bases"))
+    shutil.rmtree(bases, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
+    if not configure_and_build("release", RELEASE, targets=["fovea:executable", "hdf5_bases"]) or not call([writer, bases]):
+        say("FAILED damaged-hdf5: the build")
+        TOTALS.add(failed=1)
+        return
+    taken = {}  # base: [loaded, refused, failed]
+    for base, wrong, status, number in damaged_hdf5.run(program, bases, work, seed, range(count)):
+        taken.setdefault(base, [0, 0, 0])[2 if wrong else status] += 1
+        if wrong:
+            say(f"FAILED file {number} of {base}: {wrong}\n  run it again with python3 tools/damaged_hdf5.py {program} {bases} "
+                f"--seed {seed} --only {number}\n  it is {work}/failed-{seed}-{number}.h5")
+    for base, (loaded, refused, failed) in sorted(taken.items()):
+        check(f"{base}: {loaded} loaded, {refused} refused, {failed} failed", failed == 0 and refused > 0)
+    if sum(map(sum, taken.values())) != count:
+        check(f"{count} damaged files", False)
+
+
 RELEASE = ["--buildtype=release", "-Dgpu_archs=80", "-Demulator=enabled"]  # with nvcc where it is there, one arch
 # The AVX-512 units compile for many minutes under sanitizers and hold the same code as AVX2.
 SANITIZED = ["--buildtype=debug", "-Doptimization=1", "-Disa=baseline,avx2", "-Db_lundef=false", "-Dcuda=disabled", "-Demulator=enabled", "-Dbench=disabled"]
+# The targets run on the reference kernels, so that no vector code is compiled.
+FUZZED = ["--buildtype=debug", "-Doptimization=1", "-Disa=[]", "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dcuda=disabled",
+          "-Demulator=disabled", "-Dbench=disabled", "-Dtests=false", "-Dfuzz=enabled"]
 ADDRESS_ENV = {"ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=0"}
 
 PARTS = {
@@ -178,10 +223,13 @@ PARTS = {
     "nvcc-all": lambda: nvcc(["75", "80", "86", "89", "90"]),
     "clang": lambda: suite("clang", [*RELEASE, "-Dcuda=disabled", "-Dbench=disabled"], environment={"CC": "clang", "CXX": "clang++"}),
     "peers": peers,
+    "fuzz": lambda: fuzz(30),
+    "fuzz-long": lambda: fuzz(600),
+    "damaged-hdf5": damaged,
 }
-GATE = ["release", "headers", "style", "address", "thread"]
+GATE = ["release", "headers", "style", "address", "thread", "fuzz"]
 SETS = {"--quick": ["quick"], "--sanitize": ["address", "thread"], "--gate": GATE,
-        "--all": [*GATE, "nvcc-all", "clang", "peers"]}
+        "--all": [*GATE, "nvcc-all", "clang", "peers", "damaged-hdf5", "fuzz-long"]}
 
 
 def main():

@@ -3,6 +3,7 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -184,7 +185,8 @@ void emit(YAML::Emitter& out, const Json& value) {
     out << YAML::EndSeq;
   } else if (value.is_string()) {
     const std::string word = value.get<std::string>();
-    if (plain_scalar(word).is_string()) {
+    const bool controls = std::any_of(word.begin(), word.end(), [](unsigned char c) { return c < 0x20; });
+    if (plain_scalar(word).is_string() && !controls) {
       out << word;
     } else {
       out << YAML::DoubleQuoted << word;
