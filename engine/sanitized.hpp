@@ -1,4 +1,5 @@
-// Whether this build has sanitizers: they watch what malloc gives, reserve terabytes of addresses and are slow.
+// Whether this build has sanitizers: they watch what malloc gives, reserve terabytes of addresses and are
+// slow.
 #pragma once
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -1,7 +1,7 @@
 // .npy files: the header, then every way the values are read.
 #include <cstring>
 
-#include "data/npy.hpp"
+#include "fovea/npy.hpp"
 #include "fuzz.hpp"
 
 namespace {
