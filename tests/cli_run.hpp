@@ -76,6 +76,12 @@ class RunningCommand {
     return ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
            info.si_pid == 0;
   }
+  /// Stops the process where it is and waits until it stands; SIGCONT lets it go on.
+  void halt() const {
+    siginfo_t info{};
+    signal(SIGSTOP);
+    ::waitid(P_PID, static_cast<id_t>(pid_), &info, WSTOPPED | WEXITED | WNOWAIT);
+  }
   CommandResult wait() {
     int status = 0;
     rusage usage{};

@@ -135,9 +135,9 @@ inline void check_same_run(const std::string& expected, const std::string& actua
 /// Every file that is there can be read, whatever happened: it is a whole one.
 inline void check_whole_files(const std::string& run) {
   CAPTURE(run);
-  for (const auto& [name, bytes] : contents(run)) {
-    const auto& shown_name = name;
-    CAPTURE(shown_name);
+  for (const auto& file : contents(run)) {
+    const std::string &name = file.first, &bytes = file.second;
+    CAPTURE(name);
     const std::string path = run + "/" + name;
     CHECK_FALSE(bytes.empty());
     CHECK_NOTHROW([&] {

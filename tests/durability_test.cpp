@@ -66,7 +66,7 @@ std::string struck_run(Phase phase, int signal, Dice& dice, CommandResult& resul
     const std::string run = DurableLab::run_in(output);
     if (reached && result.status == 128 + signal && phase_of(run, epochs_of(lab.whole())) == phase)
       return run;
-    INFO("the moment ", phase_names[static_cast<int>(phase)], " was missed: status ", result.status);
+    MESSAGE(text("a moment ", phase_names[static_cast<int>(phase)], " was missed: status ", result.status));
   }
   FAIL("no moment ", phase_names[static_cast<int>(phase)], " was met");
   return "";
@@ -153,8 +153,8 @@ TEST_CASE("a second signal stops at once") {
   const std::string output = lab.fresh("twice");
   RunningCommand command(lab.path(), DurableLab::training(output));
   REQUIRE(wait_until(command, [&] { return epochs_of(DurableLab::run_in(output)) >= 1; }));
-  // Both wait while the process is stopped and come together, before it does anything else.
-  command.signal(SIGSTOP);
+  // Both wait while the process stands and come together, before it does anything else.
+  command.halt();
   command.signal(SIGINT);
   command.signal(SIGTERM);
   command.signal(SIGCONT);
