@@ -93,7 +93,7 @@ class HeaderParser {
     if (quote != '\'' && quote != '"') fail(name_, text(field, ": expected a string, found ", quoted(rest_)));
     const std::size_t end = rest_.find(quote, 1);
     if (end == std::string_view::npos) fail(name_, text(field, ": string without end: ", quoted(rest_)));
-    const std::string result(rest_.substr(1, end - 1));
+    std::string result(rest_.substr(1, end - 1));
     rest_.remove_prefix(end + 1);
     return result;
   }

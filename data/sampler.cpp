@@ -187,6 +187,7 @@ std::vector<std::int64_t> TrainingSampler::starts(std::size_t session, std::int6
     const std::vector<std::int64_t> order =
         Random(seed_, chunk_order_stream + visit, step).permutation(static_cast<std::int64_t>(result.size()));
     std::vector<std::int64_t> shuffled;
+    shuffled.reserve(order.size());
     for (const std::int64_t i : order) shuffled.push_back(result[static_cast<std::size_t>(i)]);
     result.swap(shuffled);
   }

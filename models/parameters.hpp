@@ -96,7 +96,7 @@ Check<std::vector<T>> each_at_least(T least) {
             return !values.empty();
           }};
 }
-inline Check<std::string> one_of(std::vector<std::string> names) {
+inline Check<std::string> one_of(const std::vector<std::string>& names) {
   std::string rule = "one of";
   for (const std::string& name : names) rule += " '" + name + "'";
   return {rule, [names](const std::string& value) {

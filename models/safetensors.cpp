@@ -46,7 +46,7 @@ SafetensorsHeader read_header(std::ifstream& file, const std::string& path) {
 
 Tensor read_tensor(std::ifstream& file, const std::string& path, const SafetensorsEntry& entry,
                    const Device& device) {
-  const Tensor tensor(entry.shape, entry.dtype, device);
+  Tensor tensor(entry.shape, entry.dtype, device);
   std::vector<std::byte> chunk(std::min(tensor.bytes(), chunk_bytes));
   auto* to = static_cast<std::byte*>(tensor.raw());
   for (std::size_t left = tensor.bytes(); left > 0;) {

@@ -55,7 +55,7 @@ void check_finite(const std::string& key, const Json& value) {
   if (value.is_array())
     for (const Json& element : value) check_finite(key, element);
   if (value.is_object())
-    for (const auto& [name, element] : value.items()) check_finite(key + '.' + name, element);
+    for (const auto& [name, element] : value.items()) check_finite(text(key, '.', name), element);
 }
 
 ParameterTable<RunConfig> top_table() {
@@ -115,7 +115,7 @@ const ParameterTable<DataOptions>& data_table() {
 
 DataOptions parse_data_options(const Json& section) {
   if (section.is_null()) throw ConfigError("data", "the section is missing");
-  const DataOptions options = data_table().parse(section);
+  DataOptions options = data_table().parse(section);
   check(options);
   return options;
 }
