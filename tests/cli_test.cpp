@@ -6,7 +6,7 @@
 #include "check.hpp"
 #include "cli_lab.hpp"
 #include "fixture.hpp"
-#include "fovea/model.hpp"
+#include "fovea/core_readout.hpp"
 #include "fovea/npy.hpp"
 #include "training/yaml.hpp"
 
@@ -230,6 +230,43 @@ TEST_CASE("a prediction does not depend on how the movie is cut, batched or stor
   REQUIRE(together.shape() == Shape{3, 35, 6});
   for (std::int64_t b = 0; b < 3; ++b)
     CHECK(relative_l2(whole.rows(30 * b, 30 * b + 35), together.rows(b, b + 1).reshape({35, 6}), 1e-6));
+}
+
+TEST_CASE("predict gives the output of gradients for short clips, also where padding makes them longer") {
+  const TemporaryFolder folder;
+  const std::string model = folder / "m.safetensors", x = folder / "x.npy", r = folder / "r.npy";
+  for (const char* type : {"custom_separable", "separable", "full", "time_independent"}) {
+    CoreReadoutOptions options;
+    options.in_shape = {1, 2, 6, 6};
+    options.hidden_channels = {2};
+    options.temporal_kernel_sizes = {3};
+    options.spatial_kernel_sizes = {3};
+    options.core_gamma_temporal = 0;
+    options.core_input_padding = std::int64_t{2};
+    options.convolution_type = type;
+    const auto built = make_core_readout(options, {{"s", 2, {}}}, {cpu(), DType::f32}, 5);
+    save_model(model, *built);
+    for (std::int64_t frames = 1; frames <= 6; ++frames) {
+      CAPTURE(type);
+      CAPTURE(frames);
+      const std::int64_t out = built->output_shape({1, frames, 6, 6}, "s")[0];
+      CHECK(out >= frames);
+      const Tensor clip({1, frames, 6, 6}, DType::f32, cpu());
+      Random(3).normal(clip);
+      write_npy(x, clip);
+      write_npy(r, Tensor::zeros({out, 2}, DType::f32, cpu()));
+      const std::vector<std::string> predict{"predict", model,   "--stimulus",    x,
+                                             "--raw",   "--out", folder / "y.npy"};
+      const std::vector<std::string> gradients{"gradients", model,        "--stimulus",  x, "--raw",
+                                               "--out",     folder / "g", "--responses", r};
+      REQUIRE(run_command(folder.path(), predict).status == 0);
+      REQUIRE(run_command(folder.path(), gradients).status == 0);
+      const Tensor output = tensor_of(read_safetensors(folder / "g", cpu()), "output");
+      const Tensor rates = read_npy(folder / "y.npy", DType::f32, cpu());
+      REQUIRE(rates.shape() == Shape{out, 2});
+      CHECK(exact(output.reshape(rates.shape()), rates));
+    }
+  }
 }
 
 TEST_CASE("gradients of PyTorch's model files equal PyTorch's") {
