@@ -444,30 +444,6 @@ TEST_CASE("frozen tensors stay, also from the command line") {
   }
 }
 
-TEST_CASE("describe shows layers, parameters and the receptive field of a file and a configuration") {
-  const Lab& lab = Lab::get();
-  std::int64_t parameters = 0;
-  const LoadedModel loaded = load_model(lab.model(), {cpu(), DType::f32});
-  for (const NamedTensor& one : loaded.model->tensors())
-    if (one.role == Role::parameter) parameters += one.tensor.elements();
-  const std::vector<std::vector<std::string>> commands{
-      {"describe", lab.model()},
-      {"describe", "tiny.yaml"},
-      {"describe", "tiny.yaml", "model.hidden_channels=[3, 2]", "model.temporal_kernel_sizes=[6, 3]",
-       "model.spatial_kernel_sizes=[5, 3]"}};
-  for (const auto& arguments : commands) {
-    const CommandResult result = lab.done(arguments);
-    CAPTURE(result.out);
-    const bool two = arguments.size() > 2;
-    for (const char* part : {"CoreReadout", "core.features.layer0", "readout.simulated_retina",
-                             "(1, 30, 16, 16)", "(3, 25, 12, 12)", "(25, 6)", "MB"})
-      CHECK(contains(result.out, part));
-    CHECK(contains(result.out, two ? "(2, 25, 12, 12)" : text("parameters: ", parameters)));
-    CHECK(contains(result.out,
-                   two ? "receptive field: 8 frames x 7 x 7" : "receptive field: 6 frames x 5 x 5"));
-  }
-}
-
 TEST_CASE("a retina smaller than the number of cell types is simulated, the same one for the same seed") {
   const TemporaryFolder folder;
   const auto simulate = [&](const std::string& name, const std::string& seed) {
