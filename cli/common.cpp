@@ -1,9 +1,11 @@
 #include "cli/common.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <iostream>
 
 #include "kernels/tables.hpp"
+#include "models/parameters.hpp"
 #include "training/trainer.hpp"
 
 namespace fovea::cli {
@@ -13,12 +15,23 @@ void add_device_options(CLI::App& command, DeviceChoice& choice) {
   command.add_option("--threads", choice.threads, "CPU threads, 0: all")->capture_default_str();
 }
 
+void add_seed_option(CLI::App& command, std::uint64_t& seed, const std::string& what) {
+  // CLI11 would take a negative number modulo 2^64.
+  const auto check = [](const std::string& word) -> std::string {
+    std::uint64_t value = 0;
+    const char* end = word.data() + word.size();
+    const auto [stop, error] = std::from_chars(word.data(), end, value);
+    if (error == std::errc() && stop == end) return {};
+    return "must be a whole number from 0 to 2^64 - 1: " + word;
+  };
+  command.add_option("--seed", seed, what)->check(check)->capture_default_str();
+}
+
 Device open_device(const DeviceChoice& choice) {
+  check_name("command line", "--device", choice.device, {"auto", "cpu", "cuda", "emulator"});
   if (choice.device == "cpu") return cpu_device(choice.threads);
   if (choice.device == "cuda") return cuda_device();
   if (choice.device == "emulator") return emulator_device(choice.threads);
-  if (choice.device != "auto")
-    throw ConfigError("--device", text("must be one of cpu, cuda, emulator, auto: ", choice.device));
   try {
     const Device cuda = cuda_device();
     const auto& status = kernel_status(cuda);

@@ -31,6 +31,8 @@ struct DeviceChoice {
 };
 /// --device and --threads.
 void add_device_options(CLI::App& command, DeviceChoice& choice);
+/// --seed.
+void add_seed_option(CLI::App& command, std::uint64_t& seed, const std::string& what);
 /// auto: CUDA where there is a device that has every kernel, else the CPU.
 Device open_device(const DeviceChoice& choice);
 Device open_device(const RunConfig& config, const DeviceChoice& choice);

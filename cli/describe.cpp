@@ -1,8 +1,11 @@
 #include <fmt/core.h>
 
+#include <filesystem>
+
 #include "cli/common.hpp"
 #include "engine/system_memory.hpp"
 #include "training/memory_estimate.hpp"
+#include "training/trainability.hpp"
 
 namespace fovea::cli {
 namespace {
@@ -30,22 +33,30 @@ struct Described {
   std::size_t resident = 0;  // memory that the program takes, with the data where they were loaded
 };
 
-/// The model of a configuration; its sessions come from the data, or from n_neurons_dict where there is no
-/// data yet.
+/// Whether the model section alone says what there is to describe, because there are no data yet.
+bool without_data(const RunConfig& config) {
+  const auto given = [&](const char* key) { return !config.model.value(key, Json()).is_null(); };
+  if (!given("n_neurons_dict") && !given("sessions")) return false;
+  std::error_code ignored;
+  return config.data.path.empty() || !std::filesystem::exists(config.data.path, ignored);
+}
+
+/// The model of a configuration; its sessions come from the data, or from n_neurons_dict where there are none
+/// yet.
 Described read_configured(const Options& options, const Placement& placement) {
-  const RunConfig config = read_run_config(options.what, options.overrides);
+  const RunConfig config = read_run_config(options.what, options.overrides, DataSection::optional);
+  if (config.model.is_null()) throw ConfigError("config", "the section 'model' is missing");
   Described described{{}, config.training, config.data, true};
   const auto seed = static_cast<std::uint64_t>(config.seed);
-  const Json& section = config.model;
-  if (section.is_null()) throw ConfigError("config", "the section 'model' is missing");
-  if (section.contains("n_neurons_dict") || section.contains("sessions")) {
-    described.model = make_model(section.dump(), placement, seed);
-    described.resident = resident_memory();
-    return described;
+  if (without_data(config)) {
+    described.model = make_model(config.model.dump(), placement, seed);
+  } else if (config.data.path.empty()) {
+    throw ConfigError("describe", "sessions are needed: data.path, or model.n_neurons_dict without data");
+  } else {
+    const DataSet data = load_openretina(config.data);
+    described.model = make_model(with_sessions(config, data).dump(), placement, seed);
+    check_fits(*described.model, data);
   }
-  const DataSet data = load_openretina(config.data);
-  described.model = make_model(with_sessions(config, data).dump(), placement, seed);
-  check_fits(*described.model, data);
   described.resident = resident_memory();
   return described;
 }
@@ -70,8 +81,12 @@ constexpr std::size_t most_for_a_file = std::size_t{1} << 30;
 void print_memory(const Described& described) {
   const std::size_t most = described.configured ? available_memory() : most_for_a_file;
   const DataOptions& data = described.data;
-  const auto memory = estimate_training_memory(*described.model, described.training, data, most);
+  const std::string untrainable = why_untrainable(*described.model, data);
+  std::optional<TrainingMemory> memory;
+  if (untrainable.empty())
+    memory = estimate_training_memory(*described.model, described.training, data, most);
   fmt::print("training step, batch {} x {} frames: ", data.batch_size, data.train_chunk_size);
+  if (!untrainable.empty()) return fmt::print("not measured, the model cannot be trained: {}\n", untrainable);
   if (!memory) return fmt::print("not measured, at most eight samples take over {}\n", megabytes(most));
   fmt::print("{} (parameters, gradients and moments {}, batch {}, activations and workspace {})\n",
              megabytes(memory->training_step()), megabytes(memory->model), megabytes(memory->batch),
@@ -92,7 +107,11 @@ void print_layers(const Model& model, const Shape& sample) {
   const std::int64_t lag = sample[1] - model.output_shape(sample, model.sessions()[0])[0];
   fmt::print("receptive field: {} frames x {} x {} pixels\n", description.receptive_field_frames,
              description.receptive_field_height, description.receptive_field_width);
-  fmt::print("lag: {} frames; the first prediction is for frame {}\n", lag, lag);
+  if (lag >= 0)
+    fmt::print("lag: {} frames; the first prediction is for frame {}\n", lag, lag);
+  else
+    fmt::print("lag: {} frames; padding in time makes the prediction {} frames longer than the stimulus\n",
+               lag, -lag);
 }
 
 Status describe(const Options& options) {

@@ -1,8 +1,10 @@
 #include "fovea/gradients.hpp"
 
 #include "cli/common.hpp"
+#include "cli/inputs.hpp"
 #include "fovea/npy.hpp"
 #include "fovea/safetensors.hpp"
+#include "models/parameters.hpp"
 
 namespace fovea::cli {
 namespace {
@@ -14,11 +16,10 @@ struct Options {
   DeviceChoice device;
 };
 
-Tensor read_values(const std::string& path, const Placement& placement, const Normalization& normalization) {
-  const StoredArray array = open_npy(path);
-  if (array.elements() == 0) throw FormatError(path, text("holds no values: ", shape_text(array.shape())));
+Tensor read_values(const StoredArray& array, const Placement& placement, const Normalization& normalization) {
   const auto bad = array.first_not_finite();
-  if (bad >= 0) throw FormatError(path, text("value ", index_text(bad, array.shape()), " is not finite"));
+  if (bad >= 0)
+    throw FormatError(array.origin(), text("value ", index_text(bad, array.shape()), " is not finite"));
   std::vector<std::int64_t> begin(array.shape().size(), 0), strides(array.shape().size(), 1);
   for (std::size_t axis = strides.size(); axis-- > 1;)
     strides[axis - 1] = strides[axis] * array.shape()[axis];
@@ -32,20 +33,16 @@ Tensor read_values(const std::string& path, const Placement& placement, const No
 }
 
 /// A batch of this many axes; one clip is a batch of one.
-Tensor with_batch(const Tensor& tensor, int rank, const std::string& path, const char* axes) {
+Tensor with_batch(const Tensor& tensor, int rank) {
   if (tensor.shape().rank() == rank) return tensor;
-  if (tensor.shape().rank() != rank - 1)
-    throw FormatError(path, text("must be ", axes, ": ", tensor.shape()));
   std::vector<std::int64_t> extents = tensor.shape().vector();
   extents.insert(extents.begin(), 1);
   return tensor.reshape(Shape(extents));
 }
 
 Status run_gradients(const Options& o) {
-  if (o.dtype != "f32" && o.dtype != "f64")
-    throw ConfigError("--dtype", text("must be f32 or f64: ", o.dtype));
-  if (o.dropout != "on" && o.dropout != "off")
-    throw ConfigError("--dropout", text("must be on or off: ", o.dropout));
+  check_name("command line", "--dtype", o.dtype, {"f32", "f64"});
+  check_name("command line", "--dropout", o.dropout, {"on", "off"});
   const Placement placement{open_device(o.device), o.dtype == "f64" ? DType::f64 : DType::f32};
   const LoadedModel loaded = load_model(o.model, placement);
   const Model& model = *loaded.model;
@@ -55,11 +52,12 @@ Status run_gradients(const Options& o) {
   const Normalization normalization = o.raw ? Normalization{} : model_normalization(loaded);
   GradientsInput input;
   input.session = chosen_session(model, o.session);
-  const bool movies = model.takes_movies();
-  input.stimulus = with_batch(read_values(o.stimulus, placement, normalization), movies ? 5 : 4, o.stimulus,
-                              movies ? "[C,T,H,W] or [B,C,T,H,W]" : "[C,H,W] or [B,C,H,W]");
-  input.responses = with_batch(read_values(o.responses, placement, {}), movies ? 3 : 2, o.responses,
-                               movies ? "[T,N] or [B,T,N]" : "[N] or [B,N]");
+  const StoredArray stimulus = open_npy(o.stimulus), responses = open_npy(o.responses);
+  const Shape prediction = check_stimulus(model, input.session, stimulus);
+  const bool batch = stimulus.rank() > model.in_shape().rank();
+  check_responses(responses, batch ? stimulus.extent(0) : 1, prediction);
+  input.stimulus = with_batch(read_values(stimulus, placement, normalization), model.in_shape().rank() + 1);
+  input.responses = with_batch(read_values(responses, placement, {}), prediction.rank() + 1);
   Random random(o.seed, 2);
   const Gradients result =
       gradients(model, input, {o.train, o.train && o.dropout == "on" ? &random : nullptr});
@@ -98,9 +96,7 @@ void add_gradients(CLI::App& app, Run& run) {
   command->add_option("--noise", options->noise, ".npy [B,N,2] draws of a sampling readout in training mode");
   command->add_option("--dtype", options->dtype, "f32 | f64")->capture_default_str();
   command->add_flag("--raw", options->raw, "the stimulus is already normalised");
-  command->add_option("--seed", options->seed, "of dropout with --train")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  add_seed_option(*command, options->seed, "of dropout with --train");
   command->add_option("--dropout", options->dropout, "on | off")->capture_default_str();
   add_device_options(*command, options->device);
   command->footer(

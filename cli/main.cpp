@@ -36,6 +36,16 @@ int flushed(int status) {
   throw fovea::Error("stdout", "cannot be written: " + std::system_category().message(errno));
 }
 
+/// CLI11 would take the argument after `--option=` for its value.
+void refuse_empty_values(int count, char** arguments) {
+  for (int i = 1; i < count; ++i) {
+    const std::string word = arguments[i];
+    if (word == "--") return;
+    if (word.rfind("--", 0) == 0 && word.find('=') == word.size() - 1)
+      throw CLI::RequiredError("a value after " + word);
+  }
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -50,6 +60,7 @@ int main(int count, char** arguments) {
        {add_train, add_eval, add_predict, add_gradients, add_describe, add_data, add_simulate, add_version})
     add(app, run);
   try {
+    refuse_empty_values(count, arguments);
     app.parse(count, arguments);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help

@@ -1,4 +1,5 @@
 #include "cli/common.hpp"
+#include "cli/inputs.hpp"
 #include "fovea/evaluation.hpp"
 #include "fovea/npy.hpp"
 #include "fovea/time_series.hpp"
@@ -14,12 +15,7 @@ struct Options {
 
 /// Clips of a stimulus file: [C,T,H,W] is one, [B,C,T,H,W] are B.
 std::vector<StoredArray> clips_of(const StoredArray& stimulus) {
-  if (stimulus.elements() == 0)  // before an axis beside an empty one is believed
-    throw FormatError(stimulus.origin(), text("holds no values: ", shape_text(stimulus.shape())));
   if (stimulus.rank() == 4) return {stimulus};
-  if (stimulus.rank() != 5)
-    throw FormatError(stimulus.origin(),
-                      text("a stimulus must be [C,T,H,W] or [B,C,T,H,W]: ", shape_text(stimulus.shape())));
   std::vector<StoredArray> clips;
   for (std::int64_t b = 0; b < stimulus.extent(0); ++b) clips.push_back(stimulus.at(b));
   return clips;
@@ -33,6 +29,7 @@ Status predict(const Options& options) {
   if (!options.pupil.empty()) throw ConfigError("--pupil", text(model.class_name(), " has no shifter"));
   const Normalization normalization = options.raw ? Normalization{} : model_normalization(loaded);
   const StoredArray stimulus = open_npy(options.stimulus);
+  check_stimulus(model, session, stimulus);
   const std::vector<StoredArray> clips = clips_of(stimulus);
   model.apply_constraints(session);  // the loaded model is this command's own
   std::vector<float> values;

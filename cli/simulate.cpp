@@ -21,9 +21,7 @@ void add_simulate(CLI::App& app, Run& run) {
   command->add_option("--size", options->size, "height and width in pixels")
       ->expected(2)
       ->capture_default_str();
-  command->add_option("--seed", options->retina.seed, "of everything")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  add_seed_option(*command, options->retina.seed, "of everything");
   add_device_options(*command, options->device);
   command->footer("Example: fovea simulate retina --neurons 48 --frames 24000 --size 24 24 --seed 1");
   command->callback([=, &run] {

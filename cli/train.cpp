@@ -16,6 +16,7 @@
 #include "fovea/safetensors.hpp"
 #include "fovea/version.hpp"
 #include "training/memory_estimate.hpp"
+#include "training/trainability.hpp"
 #include "training/trainer.hpp"
 #include "training/yaml.hpp"
 
@@ -131,23 +132,6 @@ PreparedRun prepare(const Options& options) {
   return result;
 }
 
-/// Samples, clips and test movies must be long enough for a prediction.
-void check_lengths(const Model& model, const DataSet& data, const DataOptions& options) {
-  const auto check = [&](const std::string& what, std::int64_t frames, const std::string& session) {
-    try {
-      (void)model.output_shape({data.channels, frames, data.height, data.width}, session);
-    } catch (const ShapeError& error) {
-      throw ConfigError("data", text(what, " of ", frames, " frames is too short: ", error.what()));
-    }
-  };
-  for (const Session& session : data.sessions) {
-    check("train_chunk_size", options.train_chunk_size, session.key);
-    check("clip_length", options.clip_length, session.key);
-    for (const TestMovie& test : session.tests)
-      check("test movie " + test.name, test.stimulus.frames(), session.key);
-  }
-}
-
 /// The run folder. The configuration comes after the initial checkpoint: a folder that has one can be
 /// resumed, however early the run was killed.
 std::string open_folder(const RunConfig& config, const Model& model, Trainer& trainer) {
@@ -225,7 +209,7 @@ Status train(PreparedRun run, const Options& options) {
                                            : make_model(with_sessions(run.config, data).dump(), placement,
                                                         static_cast<std::uint64_t>(run.config.seed));
   check_fits(*model, data);
-  check_lengths(*model, data, run.config.data);
+  check_trainable(*model, data, run.config.data);
   check_samples(data, run.config.data);
   check_training_memory(*model, run.config.training, run.config.data);
   Progress progress(run.config.training.max_epochs, checkpoint ? checkpoint->state.epoch : 0,

@@ -5,6 +5,7 @@
 
 #include "data/simulated_cells.hpp"
 #include "engine/philox.hpp"
+#include "models/parameters.hpp"
 
 namespace fovea {
 namespace {
@@ -40,8 +41,7 @@ void check_options(const SimulatedRetinaOptions& options) {
   };
   if (options.format == "sensorium")
     throw ConfigError("simulate", "format sensorium is not there yet, only openretina: sensorium");
-  if (options.format != "openretina")
-    throw ConfigError("simulate", text("format must be openretina: ", options.format));
+  check_name("simulate", "format", options.format, {"openretina"});
   at_least("neurons", options.neurons, 1);
   at_least("frames", options.frames, 1000);
   at_least("test_frames", options.test_frames, 100);

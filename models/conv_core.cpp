@@ -5,8 +5,6 @@ namespace {
 
 constexpr auto where = "CoreReadout";
 
-std::string shown(std::array<std::int64_t, 3> size) { return to_string(Shape{size[0], size[1], size[2]}); }
-
 }  // namespace
 
 ConvLayer::Norm::Norm(std::int64_t channels, const Placement& p) {
@@ -52,7 +50,8 @@ std::array<std::int64_t, 3> ConvLayer::output_size(std::array<std::int64_t, 3> s
   const std::array<std::int64_t, 3> out = conv_->output_size(size);
   if (!options_.pool) return out;
   if (out[1] < 2 || out[2] < 2)
-    throw ShapeError(where, text("output ", shown(out), " of a convolution is too small for 2 x 2 pooling"));
+    throw ShapeError(where, text("layer ", conv_->geometry().layer, ": the output ", size_text(out),
+                                 " of its convolution is too small for 2 x 2 pooling"));
   return {out[0], out[1] / 2, out[2] / 2};
 }
 
@@ -61,9 +60,11 @@ ConvCore::ConvCore(const CoreReadoutOptions& options, const Placement& placement
   const CoreConvolutionType& type = core_convolution_type(options.convolution_type);
   for (std::size_t l = 0; l < options.hidden_channels.size(); ++l) {
     const CoreConvolution::Geometry geometry{l ? options.hidden_channels[l - 1] : options.in_shape[0],
-                                             options.hidden_channels[l], options.temporal_kernel_sizes[l],
+                                             options.hidden_channels[l],
+                                             options.temporal_kernel_sizes[l],
                                              options.spatial_kernel_sizes[l],
-                                             l ? options.core_hidden_padding : options.core_input_padding};
+                                             l ? options.core_hidden_padding : options.core_input_padding,
+                                             l};
     const auto every = options.maxpool_every_n_layers;
     const bool pool = every && static_cast<std::int64_t>(l) % *every == 0;
     layers_.push_back(std::make_unique<ConvLayer>(type.make(geometry, placement, random),
@@ -94,17 +95,21 @@ Tensor ConvCore::regularizer() const {
     const double sparse = options_.core_gamma_in_sparse + (l ? options_.core_gamma_hidden : 0.0);
     if (sparse != 0) add(sparse, group_sparsity(conv.spatial_weight()));
     if (options_.core_gamma_temporal != 0)
-      if (const Tensor term = conv.temporal_regularizer(l)) add(options_.core_gamma_temporal, term);
+      if (const Tensor term = conv.temporal_regularizer()) add(options_.core_gamma_temporal, term);
   }
   return terms.empty() ? Tensor() : weighted_sum(terms, factors);
 }
 
 CoreSizes ConvCore::sizes(std::array<std::int64_t, 3> input) const {
   CoreSizes sizes;
-  if (const auto& kernel = options_.downsample_input_kernel_size)
+  if (input[0] < 1) throw ShapeError(where, text("a stimulus needs at least one frame: ", input[0]));
+  if (const auto& kernel = options_.downsample_input_kernel_size) {
+    const std::array<std::int64_t, 3> whole = input;
     for (std::size_t axis = 0; axis < 3; ++axis) input[axis] /= (*kernel)[axis];
-  if (input[0] < 1 || input[1] < 1 || input[2] < 1)
-    throw ShapeError(where, text("downsample_input_kernel_size leaves nothing of the input: ", shown(input)));
+    if (input[0] < 1 || input[1] < 1 || input[2] < 1)
+      throw ShapeError(where, text("downsample_input_kernel_size ", size_text(*kernel),
+                                   " leaves nothing of the input: ", size_text(whole)));
+  }
   sizes.input = sizes.output = input;
   for (const auto& layer : layers_) sizes.layers.push_back(sizes.output = layer->output_size(sizes.output));
   sizes.output[0] -= options_.cut_first_n_frames_in_core;

@@ -15,8 +15,6 @@ Padding3d resolve(const PaddingOption& option, const AxisSizes<3>& kernel) {
   return Padding3d::symmetric(std::get<std::array<std::int64_t, 3>>(option));
 }
 
-std::string shown(const AxisSizes<3>& size) { return to_string(Shape{size[0], size[1], size[2]}); }
-
 Tensor log_speed_of_zero(const Placement& placement) {
   return Tensor::zeros({1}, placement.dtype, placement.device);
 }
@@ -43,8 +41,8 @@ class CustomSeparable final : public CoreConvolution {
       : CoreConvolution(g, {{g.kernel_t, g.kernel_s, g.kernel_s}}) {
     const std::int64_t harmonics = g.kernel_t / 3;
     if (harmonics < 1)
-      throw ConfigError(where,
-                        text("temporal_kernel_sizes must be at least 3 with custom_separable: ", g.kernel_t));
+      throw ConfigError(where, text("temporal_kernel_sizes[", g.layer,
+                                    "] must be at least 3 with custom_separable: ", g.kernel_t));
     const auto normal = [&](const Shape& shape) {
       const Tensor tensor(shape, placement.dtype, placement.device);
       random.normal(tensor, 0.0, 0.01);
@@ -63,9 +61,7 @@ class CustomSeparable final : public CoreConvolution {
     return sepconv3d(x, weight_spatial_, temporal, stages()[0].padding);
   }
   Tensor spatial_weight() const override { return weight_spatial_; }
-  Tensor temporal_regularizer(std::size_t) const override {
-    return temporal_smoothing(sin_weights_, cos_weights_);
-  }
+  Tensor temporal_regularizer() const override { return temporal_smoothing(sin_weights_, cos_weights_); }
 
  private:
   Tensor sin_weights_, cos_weights_, weight_spatial_, log_speed_;
@@ -90,8 +86,8 @@ class Separable final : public CoreConvolution {
     const Tensor weight = scale(time_.weight, std::exp(log_speed_.item()));
     return conv3d(y, weight, {}, {.padding = stages()[1].padding});
   }
-  Tensor temporal_regularizer(std::size_t index) const override {
-    return index == 0 ? laplace_ratio_time(time_.weight) : Tensor();
+  Tensor temporal_regularizer() const override {
+    return geometry().layer == 0 ? laplace_ratio_time(time_.weight) : Tensor();
   }
 
  private:
@@ -143,6 +139,10 @@ std::unique_ptr<CoreConvolution> make(const Geometry& geometry, const Placement&
 
 }  // namespace
 
+std::string size_text(const AxisSizes<3>& size) {
+  return text('(', size[0], ", ", size[1], ", ", size[2], ')');
+}
+
 CoreConvolution::CoreConvolution(const Geometry& geometry, const std::vector<AxisSizes<3>>& kernels)
     : geometry_(geometry) {
   for (const AxisSizes<3>& kernel : kernels) stages_.push_back({kernel, resolve(geometry.padding, kernel)});
@@ -150,12 +150,14 @@ CoreConvolution::CoreConvolution(const Geometry& geometry, const std::vector<Axi
 
 AxisSizes<3> CoreConvolution::output_size(AxisSizes<3> size) const {
   for (const auto& [kernel, padding] : stages_) {
-    AxisSizes<3> out{};
+    for (std::size_t axis = 0; axis < 3; ++axis) size[axis] += padding.before[axis] + padding.after[axis];
     for (std::size_t axis = 0; axis < 3; ++axis)
-      out[axis] = size[axis] + padding.before[axis] + padding.after[axis] - kernel[axis] + 1;
-    if (out[0] < 1 || out[1] < 1 || out[2] < 1)
-      throw ShapeError(where, text("input ", shown(size), " is too small for kernel ", shown(kernel)));
-    size = out;
+      if (size[axis] < kernel[axis])
+        throw ShapeError(where,
+                         text("layer ", geometry_.layer, ": its input ", size_text(size),
+                              ", padding included, is too small for ", axis == 0 ? "temporal" : "spatial",
+                              "_kernel_sizes[", geometry_.layer, "]: ", kernel[axis]));
+    for (std::size_t axis = 0; axis < 3; ++axis) size[axis] -= kernel[axis] - 1;
   }
   return size;
 }

@@ -7,11 +7,15 @@
 
 namespace fovea {
 
+/// "(t, h, w)".
+std::string size_text(const AxisSizes<3>& size);
+
 class CoreConvolution : public Module {
  public:
   struct Geometry {
     std::int64_t in_channels, out_channels, kernel_t, kernel_s;
     PaddingOption padding;
+    std::size_t layer = 0;
   };
   /// One pass over the movie: its kernel (t,h,w) and the zeros around its input.
   struct Stage {
@@ -23,12 +27,12 @@ class CoreConvolution : public Module {
   virtual Tensor forward(const Tensor& x) const = 0;
   /// What the regularizers of spatial kernels see; undefined where the type has none.
   virtual Tensor spatial_weight() const { return {}; }
-  /// The term of core_gamma_temporal as layer `index`; undefined where there is none.
-  virtual Tensor temporal_regularizer(std::size_t /*index*/) const { return {}; }
+  /// The term of core_gamma_temporal; undefined where there is none.
+  virtual Tensor temporal_regularizer() const { return {}; }
 
   const Geometry& geometry() const { return geometry_; }
   const std::vector<Stage>& stages() const { return stages_; }
-  /// (T,H,W) of the output; ShapeError where nothing is left.
+  /// (T,H,W) of the output; ShapeError naming the kernel where nothing is left.
   AxisSizes<3> output_size(AxisSizes<3> size) const;
 
  protected:

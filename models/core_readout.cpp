@@ -1,7 +1,5 @@
 #include "fovea/core_readout.hpp"
 
-#include <algorithm>
-
 #include "models/conv_core.hpp"
 #include "models/losses.hpp"
 #include "models/mask_readouts.hpp"
@@ -14,14 +12,13 @@ namespace {
 
 constexpr auto where = "CoreReadout";
 
-void check_padding(const PaddingOption& option, const std::string& key) {
-  std::array<std::int64_t, 3> zeros{0, 0, 0};
-  if (const auto* all = std::get_if<std::int64_t>(&option)) zeros = {*all, *all, *all};
-  if (const auto* each = std::get_if<std::array<std::int64_t, 3>>(&option)) zeros = *each;
+void check_padding(const std::string& at, const std::string& key, const PaddingOption& option) {
+  using Axes = std::array<std::int64_t, 3>;
   constexpr std::int64_t most = 1 << 12;
-  if (*std::min_element(zeros.begin(), zeros.end()) < 0 ||
-      *std::max_element(zeros.begin(), zeros.end()) > most)
-    refuse_value(where, key, text("0 to ", most), Json(zeros));
+  const auto zeros = must_be<std::int64_t>(text("0 to ", most),
+                                           [](std::int64_t count) { return count >= 0 && count <= most; });
+  if (const auto* all = std::get_if<std::int64_t>(&option)) zeros(at, key, *all);
+  if (const auto* axes = std::get_if<Axes>(&option)) each<Axes>(zeros)(at, key, *axes);
 }
 
 }  // namespace
@@ -51,17 +48,12 @@ namespace {
 ParameterTable<CoreReadoutOptions> parameter_table() {
   using O = CoreReadoutOptions;
   const auto gamma = finite_at_least(0);
-  const Check<std::int64_t> count = at_least<std::int64_t>(0);
-  const Check<std::optional<std::int64_t>> every{"at least 1 or null",
-                                                 [](const auto& v) { return !v || *v >= 1; }};
-  const Check<std::optional<std::array<std::int64_t, 3>>> pool{
-      "three numbers of at least 1 (t, h, w) or null",
-      [](const auto& v) { return !v || *std::min_element(v->begin(), v->end()) >= 1; }};
-  const Check<std::array<std::int64_t, 4>> shape{
-      "four numbers of at least 1 (channels, time, height, width)",
-      [](const auto& v) { return *std::min_element(v.begin(), v.end()) >= 1; }};
-  const Check<double> rate{"in [0, 1)", [](const double& v) { return v >= 0 && v < 1; }};
-  const auto sizes = each_at_least<std::int64_t>(1);
+  const Check<std::int64_t> count = at_least<std::int64_t>(0), size = at_least<std::int64_t>(1);
+  const auto pool = when_given(each<std::array<std::int64_t, 3>>(size));
+  const auto shape = each<std::array<std::int64_t, 4>>(size);
+  const auto rate = must_be<double>("in [0, 1)", [](double value) { return value >= 0 && value < 1; });
+  const auto sizes = at_least_one(size);
+  const Check<PaddingOption> padding = check_padding;
   std::vector<std::string> type_names;
   for (const CoreConvolutionType& type : core_convolution_types()) type_names.push_back(type.name);
   return ParameterTable<O>(where)
@@ -81,9 +73,9 @@ ParameterTable<CoreReadoutOptions> parameter_table() {
       .add("core_gamma_temporal", &O::core_gamma_temporal, "float",
            "smoothness of the temporal kernels; must be 0 with full and time_independent", gamma)
       .add("core_input_padding", &O::core_input_padding, "bool | int | [t, h, w]",
-           "zeros around the first layer's input")
+           "zeros around the first layer's input", padding)
       .add("core_hidden_padding", &O::core_hidden_padding, "bool | int | [t, h, w]",
-           "zeros around later layers' inputs")
+           "zeros around later layers' inputs", padding)
       .add("convolution_type", &O::convolution_type, "str",
            "kind of convolution: custom_separable (temporal harmonics times space, per pair of channels), "
            "separable (space, then time), full, time_independent (space only)",
@@ -106,7 +98,7 @@ ParameterTable<CoreReadoutOptions> parameter_table() {
       .add("dropout_rate", &O::dropout_rate, "float",
            "probability that a channel is dropped after each layer", rate)
       .add("maxpool_every_n_layers", &O::maxpool_every_n_layers, "int | null",
-           "2x2 max pooling after every n-th layer", every)
+           "2x2 max pooling after every n-th layer", when_given(size))
       .add("downsample_input_kernel_size", &O::downsample_input_kernel_size, "[t, h, w] | null",
            "average pooling of the stimulus", pool);
 }
@@ -127,8 +119,8 @@ void check_regularizers(const CoreReadoutOptions& o) {
   if (!type.temporal_regularizer)
     must_be_zero("core_gamma_temporal", o.core_gamma_temporal, "the parameter's default is 40");
   if (o.convolution_type == "separable" && o.core_gamma_temporal != 0 && o.temporal_kernel_sizes[0] < 3)
-    throw ConfigError(where, text("core_gamma_temporal needs a temporal kernel of at least 3 in the first ",
-                                  "layer: ", o.temporal_kernel_sizes[0]));
+    refuse_value(where, "temporal_kernel_sizes[0]", "at least 3 with core_gamma_temporal",
+                 Json(o.temporal_kernel_sizes[0]));
 }
 
 // Sizes that no machine or recording has are typing errors or lies; they are refused before memory is taken.
@@ -171,14 +163,10 @@ void check(const CoreReadoutOptions& o) {
         where, text("hidden_channels, temporal_kernel_sizes and spatial_kernel_sizes need equal lengths: ",
                     layers, ", ", o.temporal_kernel_sizes.size(), ", ", o.spatial_kernel_sizes.size()));
   check_sizes(o);
-  check_padding(o.core_input_padding, "core_input_padding");
-  check_padding(o.core_hidden_padding, "core_hidden_padding");
   check_regularizers(o);
-  const auto needs_3x3 = [&](std::size_t l) { return l == 0 && o.core_gamma_input != 0; };
-  for (std::size_t l = 0; l < layers; ++l)
-    if (needs_3x3(l) && o.spatial_kernel_sizes[l] < 3)
-      throw ConfigError(
-          where, text("core_gamma_input needs a spatial kernel of at least 3: ", o.spatial_kernel_sizes[l]));
+  if (o.core_gamma_input != 0 && o.spatial_kernel_sizes[0] < 3)
+    refuse_value(where, "spatial_kernel_sizes[0]", "at least 3 with core_gamma_input",
+                 Json(o.spatial_kernel_sizes[0]));
 }
 
 class CoreReadout : public Model {
@@ -251,7 +239,7 @@ class CoreReadout : public Model {
   Tensor metric(const Tensor& output, const Tensor& responses) const override {
     const Tensor value = metric_.evaluate(output, responses);
     // Reported with a plus sign, as openretina does.
-    return metric_.config.value("negate", true) ? weighted_sum({value}, {-1.0}) : value;
+    return metric_.config.value("negate", true) ? scale(value, -1.0) : value;
   }
   Tensor core_regularizer() const override { return core_.regularizer(); }
   Tensor readout_regularizer(const std::string& session) const override {
@@ -358,22 +346,28 @@ ModelDescription CoreReadout::describe(const Shape& sample) const {
   return result;
 }
 
-Json loss_section(const Json& section, const std::vector<std::string>& names, const Json& otherwise) {
-  for (const std::string& name : names)
-    if (section.contains(name) && !section[name].is_null()) return section[name];
-  return otherwise;
+/// The loss under `key`, or the default.
+LossFunction read_loss(const Json& section, const std::string& key, const Json& otherwise) {
+  const Json given = section.value(key, Json());
+  return make_loss(text(where, '.', key), given.is_null() ? otherwise : given, true);
+}
+
+/// `metric` has a second name.
+LossFunction read_metric(const Json& section) {
+  const Json otherwise{{"class", "CorrelationLoss3d"}, {"avg", true}};
+  if (section.value("correlation_loss", Json()).is_null()) return read_loss(section, "metric", otherwise);
+  if (!section.value("metric", Json()).is_null())
+    throw ConfigError(where, text("metric and correlation_loss are two names of one parameter, give one: ",
+                                  shown(section["metric"]), ", ", shown(section["correlation_loss"])));
+  return read_loss(section, "correlation_loss", otherwise);
 }
 
 std::unique_ptr<Model> build(const CoreReadoutOptions& options, const std::vector<SessionOptions>& sessions,
                              const Json& section, const Placement& placement, std::uint64_t seed) {
   check(options);
-  LossFunction loss =
-      make_loss("CoreReadout loss", loss_section(section, {"loss"}, {{"class", "PoissonLoss3d"}}));
-  LossFunction metric = make_loss(
-      "CoreReadout metric",
-      loss_section(section, {"metric", "correlation_loss"}, {{"class", "CorrelationLoss3d"}, {"avg", true}}));
-  return std::make_unique<CoreReadout>(options, sessions, std::move(loss), std::move(metric), placement,
-                                       seed);
+  return std::make_unique<CoreReadout>(options, sessions,
+                                       read_loss(section, "loss", {{"class", "PoissonLoss3d"}}),
+                                       read_metric(section), placement, seed);
 }
 
 std::unique_ptr<Model> make(const Json& section, const Placement& placement, std::uint64_t seed) {

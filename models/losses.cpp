@@ -51,31 +51,46 @@ ParameterTable<CorrelationLoss3dOptions> table(CorrelationLoss3dOptions*) {
       .add("negate", &O::negate, "bool", "the negative correlation, to be minimised");
 }
 
-template <class Options>
-LossFunction make(const Json& section, Tensor (*function)(const Tensor&, const Tensor&, const Options&)) {
+template <class Options, Tensor (*function)(const Tensor&, const Tensor&, const Options&)>
+LossFunction make(const std::string& where, const Json& section) {
   const auto parameters = table(static_cast<Options*>(nullptr));
-  const Options options = parameters.parse(section, {"class"});
+  const Options options = parameters.parse(where, section, {"class"});
   Json config{{"class", parameters.class_name()}};
   config.update(parameters.write(options));
   return {config,
           [=](const Tensor& output, const Tensor& target) { return function(output, target, options); }};
 }
 
+struct LossClass {
+  std::string name;
+  bool of_movies, of_images;
+  LossFunction (*make)(const std::string& where, const Json& section);
+};
+
+const std::vector<LossClass>& loss_classes() {
+  static const std::vector<LossClass> classes{
+      {"PoissonNLLLoss", true, true, make<PoissonNLLLossOptions, poisson_nll_loss>},
+      {"PoissonLoss3d", true, true, make<PoissonLoss3dOptions, poisson_loss3d>},
+      {"PoissonLoss", true, true, make<PoissonLossOptions, poisson_loss>},
+      {"CorrelationLoss2D", false, true, make<CorrelationLoss2DOptions, correlation_loss2d>},
+      {"CorrelationLoss3d", true, false, make<CorrelationLoss3dOptions, correlation_loss3d>},
+  };
+  return classes;
+}
+
 }  // namespace
 
-LossFunction make_loss(const std::string& where, const Json& section) {
-  static const std::vector<std::string> known{"PoissonNLLLoss", "PoissonLoss3d", "PoissonLoss",
-                                              "CorrelationLoss2D", "CorrelationLoss3d"};
-  if (!section.is_object() || !section.contains("class") || !section["class"].is_string())
+LossFunction make_loss(const std::string& where, const Json& section, bool movies) {
+  if (!section.is_object() || !section.contains("class"))
     refuse_value(where, "class", "the name of a loss in a map such as {class: PoissonLoss3d}", section);
-  const std::string name = section["class"];
-  if (name == "PoissonNLLLoss") return make(section, poisson_nll_loss);
-  if (name == "PoissonLoss3d") return make(section, poisson_loss3d);
-  if (name == "PoissonLoss") return make(section, poisson_loss);
-  if (name == "CorrelationLoss2D") return make(section, correlation_loss2d);
-  if (name == "CorrelationLoss3d") return make(section, correlation_loss3d);
-  refuse_value(where, "class", one_of(known).rule + "; did you mean '" + nearest_name(name, known) + "'?",
-               section["class"]);
+  const Json& name = section["class"];
+  std::vector<std::string> known;
+  for (const LossClass& one : loss_classes()) {
+    if (movies ? !one.of_movies : !one.of_images) continue;
+    if (name == Json(one.name)) return one.make(where, section);
+    known.push_back(one.name);
+  }
+  refuse_name(where, text("class, for ", movies ? "movies," : "images,"), name, known);
 }
 
 }  // namespace fovea

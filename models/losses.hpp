@@ -14,7 +14,8 @@ struct LossFunction {
   std::function<Tensor(const Tensor& output, const Tensor& target)> evaluate;
 };
 
-/// From `{class: PoissonLoss3d, bias: 1.0e-16, ..}`. `where` is the key it stands under (loss or metric).
-LossFunction make_loss(const std::string& where, const Json& section);
+/// From `{class: PoissonLoss3d, bias: 1.0e-16, ..}`, one that predictions for movies, or for images, can
+/// have. `where` is the key it stands under, for messages.
+LossFunction make_loss(const std::string& where, const Json& section, bool movies);
 
 }  // namespace fovea

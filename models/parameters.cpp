@@ -1,6 +1,7 @@
 #include "models/parameters.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 namespace fovea {
@@ -21,12 +22,28 @@ std::size_t edit_distance(const std::string& a, const std::string& b) {
   return row[b.size()];
 }
 
+/// As JSON, which has no numbers that are not finite.
+std::string written(const Json& value) {
+  if (value.is_number_float() && !std::isfinite(value.get<double>())) return text(value.get<double>());
+  const auto word = [](const Json& scalar) {
+    return scalar.dump(-1, ' ', false, Json::error_handler_t::replace);
+  };
+  if (!value.is_structured()) return word(value);
+  std::string list(1, value.is_object() ? '{' : '[');
+  for (const auto& [key, element] : value.items()) {
+    if (list.size() > 1) list += ',';
+    if (value.is_object()) list += word(key) + ':';
+    list += written(element);
+  }
+  return list += value.is_object() ? '}' : ']';
+}
+
 }  // namespace
 
 std::string shown(const Json& value) {
   constexpr std::size_t most = 80;
-  const std::string dump = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  return dump.size() <= most ? dump : dump.substr(0, most) + "...";
+  const std::string all = written(value);
+  return all.size() <= most ? all : all.substr(0, most) + "...";
 }
 
 void refuse_value(const std::string& where, const std::string& key, const std::string& rule,
@@ -45,6 +62,23 @@ std::string nearest_name(const std::string& name, const std::vector<std::string>
     }
   }
   return best;
+}
+
+std::string nearest_hint(const Json& value, const std::vector<std::string>& known) {
+  if (!value.is_string()) return {};
+  return text("; did you mean '", nearest_name(value.get<std::string>(), known), "'?");
+}
+
+void refuse_name(const std::string& where, const std::string& key, const Json& value,
+                 const std::vector<std::string>& known) {
+  std::string rule = "one of";
+  for (const std::string& name : known) rule += text(" '", name, '\'');
+  refuse_value(where, key, rule + nearest_hint(value, known), value);
+}
+
+void check_name(const std::string& where, const std::string& key, const std::string& name,
+                const std::vector<std::string>& known) {
+  if (std::find(known.begin(), known.end(), name) == known.end()) refuse_name(where, key, name, known);
 }
 
 void refuse_key(const std::string& where, const std::string& key, const std::vector<std::string>& known) {

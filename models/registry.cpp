@@ -34,16 +34,13 @@ Json parse_json(const std::string& where, const std::string& json) {
 
 std::unique_ptr<Model> make_model(const std::string& config, const Placement& placement, std::uint64_t seed) {
   const Json section = parse_json("model", config);
+  const Json name = section.is_object() ? section.value("class", Json()) : section;
   std::vector<std::string> known;
-  for (const ModelClass& one : model_classes()) known.push_back(one.name);
-  if (!section.is_object() || !section.contains("class") || !section["class"].is_string())
-    refuse_value("model", "class", one_of(known).rule,
-                 section.is_object() ? section.value("class", Json()) : section);
-  const std::string name = section["class"];
-  for (const ModelClass& one : model_classes())
-    if (one.name == name) return one.make(section, placement, seed);
-  refuse_value("model", "class", one_of(known).rule + "; did you mean '" + nearest_name(name, known) + "'?",
-               section["class"]);
+  for (const ModelClass& one : model_classes()) {
+    if (name == Json(one.name)) return one.make(section, placement, seed);
+    known.push_back(one.name);
+  }
+  refuse_name("model", "class", name, known);
 }
 
 std::unique_ptr<Model> Model::clone() const {

@@ -32,7 +32,7 @@ SessionOptions read_session(const std::string& where, const std::string& key, co
     if (name == "mean_activity") {
       read_json(where, what + ".mean_activity", content, session.mean_activity);
     } else if (name != "n_neurons") {
-      refuse_key(where + " sessions", name, {"n_neurons", "mean_activity"});
+      refuse_key(text(where, '.', what), name, {"n_neurons", "mean_activity"});
     }
   }
   if (session.mean_activity && static_cast<std::int64_t>(session.mean_activity->size()) != session.n_neurons)

@@ -45,6 +45,7 @@ TEST_CASE("unknown commands and options and missing arguments exit with 2") {
       {"simulate"},
       {"simulate", "folder", "--size", "16"},
       {"version", "--x"},
+      {"predict", "model.safetensors", "--stimulus", "x.npy", "--out", "y.npy", "--session=", "--raw"},
   };
   for (const auto& arguments : wrong) {
     const auto result = run_command(folder.path(), arguments);
@@ -54,6 +55,8 @@ TEST_CASE("unknown commands and options and missing arguments exit with 2") {
     CHECK(result.err.rfind("fovea: ", 0) == 0);
   }
   CHECK(contains(run_command(folder.path(), {"frobnicate"}).err, "frobnicate"));
+  CHECK(
+      contains(run_command(folder.path(), {"eval", "m", "--data=", "x.yaml"}).err, "a value after --data="));
   CHECK(listing(folder.path()).empty());
 }
 
@@ -95,6 +98,7 @@ TEST_CASE("wrong values exit with 1, say where, and leave no file") {
   check_refused({"train", "tiny.yaml", "experiment=../up"}, "experiment");
   check_refused({"train", "tiny.yaml", "device=tpu"}, "device");
   check_refused({"train", "tiny.yaml", "--device", "tpu"}, "tpu");
+  check_refused({"train", "tiny.yaml", "--device", "emulater"}, "did you mean 'emulator'");
   check_refused({"train", "tiny.yaml", "--threads", "many"}, "many");
   check_refused({"train", "tiny.yaml", "--threads", "-1"}, "-1");
   // Data that do not fit.
@@ -103,7 +107,11 @@ TEST_CASE("wrong values exit with 1, say where, and leave no file") {
   check_refused({"train", "tiny.yaml", "data.test_names=[other]"}, "other");
   check_refused({"train", "tiny.yaml", "model.in_shape=[1, 30, 16, 17]"}, "in_shape");
   check_refused({"train", "tiny.yaml", "model.n_neurons_dict={simulated_retina: 7}"}, "n_neurons_dict");
-  check_refused({"train", "tiny.yaml", "model.spatial_kernel_sizes=[17]"}, "too small");
+  check_refused({"train", "tiny.yaml", "model.spatial_kernel_sizes=[17]"}, "spatial_kernel_sizes[0]: 17");
+  check_refused({"train", "tiny.yaml", "model.loss={class: CorrelationLoss2D}"}, "[CoreReadout.loss] class");
+  check_refused({"train", "tiny.yaml", "model.metric={class: CorrelationLoss2D}"}, "'CorrelationLoss3d'");
+  check_refused({"train", "tiny.yaml", "model.loss={class: PoissonLoss, per_neuron: true}"},
+                "loss.per_neuron");
   check_refused({"train", "tiny.yaml", "data.train_chunk_size=5"}, "train_chunk_size");
   check_refused({"train", "tiny.yaml", "data.clip_length=5"}, "clip_length");
   check_refused({"train", "tiny.yaml", "data.clip_length=100000"}, "clip_length");
@@ -125,10 +133,11 @@ TEST_CASE("wrong values exit with 1, say where, and leave no file") {
   predict("tiny.yaml", "movie.npy", "tiny.yaml");
   predict(lab.model(), "none.npy", "none.npy");
   predict(lab.model(), "text.npy", "text.npy");
-  predict(lab.model(), "plane.npy", "(40, 16, 16)");
-  predict(lab.model(), "short.npy", "5");
-  predict(lab.model(), "narrow.npy", "8");
-  predict(lab.model(), "color.npy", "2");
+  predict(lab.model(), "plane.npy",
+          "[plane.npy] stimulus must be [B,C,T,H,W] or [C,T,H,W] with C = 1, H = 16, W = 16: (40, 16, 16)");
+  predict(lab.model(), "short.npy", "[short.npy] stimulus (1, 5, 16, 16) is too short");
+  predict(lab.model(), "narrow.npy", "[narrow.npy]");
+  predict(lab.model(), "color.npy", "(2, 20, 16, 16)");
   predict(lab.model(), "nan.npy", "nan.npy");
   predict(lab.model(), "movie.npy", "'nobody'", {"--session", "nobody"});
   predict(lab.model(), "movie.npy", "pupil", {"--pupil", "movie.npy"});
@@ -142,12 +151,15 @@ TEST_CASE("wrong values exit with 1, say where, and leave no file") {
     check_refused(arguments, part);
   };
   gradients("none.npy", "none.npy");
-  gradients("few.npy", "10");
-  gradients("others.npy", "7");
+  gradients("few.npy",
+            "[few.npy] responses must be [B,T,N] or [T,N] with B = 1, T at least 35, N = 6: (10, 6)");
+  gradients("others.npy", "(40, 7)");
   gradients("movie.npy", "(1, 40, 16, 16)");
   gradients("responses.npy", "f16", {"--dtype", "f16"});
   gradients("responses.npy", "maybe", {"--dropout", "maybe"});
   gradients("responses.npy", "minus", {"--seed", "minus"});
+  gradients("responses.npy", "--seed: must be a whole number from 0 to 2^64 - 1: -1", {"--seed", "-1"});
+  gradients("responses.npy", "did you mean 'f32'", {"--dtype", "f3"});
   gradients("responses.npy", "noise", {"--noise", "movie.npy"});
   check_refused({"eval", "none.safetensors", "--data", "tiny.yaml"}, "none.safetensors");
   check_refused({"eval", lab.model(), "--data", "none.yaml", "--csv", "no.csv"}, "none.yaml");

@@ -6,7 +6,7 @@
 #include "check.hpp"
 #include "cli_lab.hpp"
 #include "fixture.hpp"
-#include "fovea/model.hpp"
+#include "fovea/core_readout.hpp"
 #include "fovea/npy.hpp"
 #include "training/yaml.hpp"
 
@@ -232,6 +232,43 @@ TEST_CASE("a prediction does not depend on how the movie is cut, batched or stor
     CHECK(relative_l2(whole.rows(30 * b, 30 * b + 35), together.rows(b, b + 1).reshape({35, 6}), 1e-6));
 }
 
+TEST_CASE("predict gives the output of gradients for short clips, also where padding makes them longer") {
+  const TemporaryFolder folder;
+  const std::string model = folder / "m.safetensors", x = folder / "x.npy", r = folder / "r.npy";
+  for (const char* type : {"custom_separable", "separable", "full", "time_independent"}) {
+    CoreReadoutOptions options;
+    options.in_shape = {1, 2, 6, 6};
+    options.hidden_channels = {2};
+    options.temporal_kernel_sizes = {3};
+    options.spatial_kernel_sizes = {3};
+    options.core_gamma_temporal = 0;
+    options.core_input_padding = std::int64_t{2};
+    options.convolution_type = type;
+    const auto built = make_core_readout(options, {{"s", 2, {}}}, {cpu(), DType::f32}, 5);
+    save_model(model, *built);
+    for (std::int64_t frames = 1; frames <= 6; ++frames) {
+      CAPTURE(type);
+      CAPTURE(frames);
+      const std::int64_t out = built->output_shape({1, frames, 6, 6}, "s")[0];
+      CHECK(out >= frames);
+      const Tensor clip({1, frames, 6, 6}, DType::f32, cpu());
+      Random(3).normal(clip);
+      write_npy(x, clip);
+      write_npy(r, Tensor::zeros({out, 2}, DType::f32, cpu()));
+      const std::vector<std::string> predict{"predict", model,   "--stimulus",    x,
+                                             "--raw",   "--out", folder / "y.npy"};
+      const std::vector<std::string> gradients{"gradients", model,        "--stimulus",  x, "--raw",
+                                               "--out",     folder / "g", "--responses", r};
+      REQUIRE(run_command(folder.path(), predict).status == 0);
+      REQUIRE(run_command(folder.path(), gradients).status == 0);
+      const Tensor output = tensor_of(read_safetensors(folder / "g", cpu()), "output");
+      const Tensor rates = read_npy(folder / "y.npy", DType::f32, cpu());
+      REQUIRE(rates.shape() == Shape{out, 2});
+      CHECK(exact(output.reshape(rates.shape()), rates));
+    }
+  }
+}
+
 TEST_CASE("gradients of PyTorch's model files equal PyTorch's") {
   const Lab& lab = Lab::get();
   for (const char* name :
@@ -404,30 +441,6 @@ TEST_CASE("frozen tensors stay, also from the command line") {
     CAPTURE(shown_name);
     const bool stays = name.rfind("core.", 0) == 0 || contains(name, ".grid");
     CHECK(static_cast<bool>(exact(tensor, tensor_of(after, name))) == stays);
-  }
-}
-
-TEST_CASE("describe shows layers, parameters and the receptive field of a file and a configuration") {
-  const Lab& lab = Lab::get();
-  std::int64_t parameters = 0;
-  const LoadedModel loaded = load_model(lab.model(), {cpu(), DType::f32});
-  for (const NamedTensor& one : loaded.model->tensors())
-    if (one.role == Role::parameter) parameters += one.tensor.elements();
-  const std::vector<std::vector<std::string>> commands{
-      {"describe", lab.model()},
-      {"describe", "tiny.yaml"},
-      {"describe", "tiny.yaml", "model.hidden_channels=[3, 2]", "model.temporal_kernel_sizes=[6, 3]",
-       "model.spatial_kernel_sizes=[5, 3]"}};
-  for (const auto& arguments : commands) {
-    const CommandResult result = lab.done(arguments);
-    CAPTURE(result.out);
-    const bool two = arguments.size() > 2;
-    for (const char* part : {"CoreReadout", "core.features.layer0", "readout.simulated_retina",
-                             "(1, 30, 16, 16)", "(3, 25, 12, 12)", "(25, 6)", "MB"})
-      CHECK(contains(result.out, part));
-    CHECK(contains(result.out, two ? "(2, 25, 12, 12)" : text("parameters: ", parameters)));
-    CHECK(contains(result.out,
-                   two ? "receptive field: 8 frames x 7 x 7" : "receptive field: 6 frames x 5 x 5"));
   }
 }
 

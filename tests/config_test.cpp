@@ -314,6 +314,63 @@ TEST_CASE("a wrong type or an impossible value of any key is an error that names
   }
 }
 
+TEST_CASE("messages name the whole path, the element, the nearest name and numbers that are not finite") {
+  struct Refused {
+    const char *assignment, *message;
+  };
+  for (const auto& [assignment, message] : {
+           Refused{"device=cpuu",
+                   "[config] device must be one of 'auto' 'cpu' 'cuda' 'emulator'; did you mean 'cpu'?: "
+                   "\"cpuu\""},
+           Refused{"data.format=openretina_hdf",
+                   "[data] format must be one of 'openretina_hdf5'; did you mean 'openretina_hdf5'?: "
+                   "\"openretina_hdf\""},
+           Refused{
+               "data.normalize=ture",
+               "[data] normalize must be true, false or {mean: m, std: s}; did you mean 'true'?: \"ture\""},
+           Refused{"data.normalize={mean: x, std: 1}", "[data.normalize] mean must be a number: \"x\""},
+           Refused{"data.normalize={mean: 0, std: .inf}",
+                   "[data.normalize] std must be a finite number above 0: inf"},
+           Refused{"data.normalize={mean: 0, sdt: 1}",
+                   "[data.normalize] unknown parameter 'sdt', did you mean 'std'? Known: mean, std"},
+           Refused{"data.normalize={mean: 0}", "[data.normalize] missing parameter 'std' (float)"},
+           Refused{"data.batch_size=.nan", "[data] batch_size must be a whole number: nan"},
+           Refused{"data.batch_size=[-.inf, {a: .nan, b: x}]",
+                   "[data] batch_size must be a whole number: [-inf,{\"a\":nan,\"b\":\"x\"}]"},
+           Refused{"data.test_names=[a, 3]", "[data] test_names[1] must be a text: 3"},
+           Refused{"training.gradient_clip=.nan",
+                   "[training] gradient_clip must be a finite number above 0: nan"},
+           Refused{"training.freeze=[core, [1]]", "[training] freeze[1] must be a text: [1]"},
+           Refused{"training.optimizer.betas=[0.9, .inf]",
+                   "[training.optimizer] betas[1] must be at least 0 and below 1: inf"},
+           Refused{"training.optimizer.betas=[a, 0.9]",
+                   "[training.optimizer] betas[0] must be a number: \"a\""},
+           Refused{"training.optimizer.betas=[0.9]", "[training.optimizer] betas must be a list of 2: [0.9]"},
+           Refused{"training.scheduler.mode=mx",
+                   "[training.scheduler] mode must be one of 'max' 'min'; did you mean 'max'?: \"mx\""},
+           Refused{"training.scheduler.min_lr=-1",
+                   "[training.scheduler] min_lr must be a finite number of at least 0: -1.0"},
+           Refused{"model.in_shape=[1, .nan]", "[config] model.in_shape[1] must be finite: nan"},
+       }) {
+    const auto& shown_assignment = assignment;
+    CAPTURE(shown_assignment);
+    CHECK(refusal_of_override(assignment) == message);
+  }
+}
+
+TEST_CASE("where data are optional their section may be missing or lack its path") {
+  const auto parsed = [](const char* document) {
+    return parse_run_config(yaml(document), DataSection::optional).data;
+  };
+  CHECK(parsed("{model: {}}").path.empty());
+  CHECK(parsed("{model: {}, data: null}").batch_size == 32);
+  CHECK(parsed("{model: {}, data: {batch_size: 3}}").batch_size == 3);
+  CHECK(parsed("{model: {}, data: {path: folder}}").path == "folder");
+  CHECK_THROWS_AS(parsed("{model: {}, data: [1]}"), ConfigError);
+  CHECK_THROWS_AS(parsed("{model: {}, data: {path: ''}}"), ConfigError);
+  CHECK_THROWS_AS(parsed("{model: {}, data: {batch_size: 0}}"), ConfigError);
+}
+
 TEST_CASE("an unknown key is an error with the nearest name and the known ones") {
   struct Misspelt {
     const char *assignment, *nearest;

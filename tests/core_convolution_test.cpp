@@ -101,9 +101,13 @@ TEST_CASE("output sizes are what the convolutions give, for every form of paddin
   CHECK(size("time_independent", none) == AxisSizes<3>{20, 8, 7});
   CHECK(size("time_independent", all) == AxisSizes<3>{22, 10, 9});
   CHECK_THROWS_WITH_AS(convolution("separable", none)->output_size({6, 12, 11}),
-                       "[CoreReadout] input (6, 8, 7) is too small for kernel (7, 1, 1)", ShapeError);
+                       "[CoreReadout] layer 0: its input (6, 8, 7), padding included, is too small for "
+                       "temporal_kernel_sizes[0]: 7",
+                       ShapeError);
   CHECK_THROWS_WITH_AS(convolution("full", none)->output_size({20, 4, 11}),
-                       "[CoreReadout] input (20, 4, 11) is too small for kernel (7, 5, 5)", ShapeError);
+                       "[CoreReadout] layer 0: its input (20, 4, 11), padding included, is too small for "
+                       "spatial_kernel_sizes[0]: 5",
+                       ShapeError);
 }
 
 TEST_CASE("weights begin uniform within one over the root of the fan in") {
@@ -191,17 +195,16 @@ TEST_CASE("a factor on what a type of convolution does not have is an error") {
     CHECK(refused(type, sparse) == message("core_gamma_in_sparse"));
   }
   for (const Change change : {input, hidden, sparse}) CHECK(refused("time_independent", change) == "");
-  CHECK(
-      refused("separable", [](CoreReadoutOptions& o) {
-        o.core_gamma_temporal = 1;
-        o.temporal_kernel_sizes[0] = 2;
-      }) == "[CoreReadout] core_gamma_temporal needs a temporal kernel of at least 3 in the first layer: 2");
+  CHECK(refused("separable", [](CoreReadoutOptions& o) {
+          o.core_gamma_temporal = 1;
+          o.temporal_kernel_sizes[0] = 2;
+        }) == "[CoreReadout] temporal_kernel_sizes[0] must be at least 3 with core_gamma_temporal: 2");
   CHECK(refused("time_independent", [](CoreReadoutOptions& o) {
           o.core_gamma_input = 1;
           o.spatial_kernel_sizes[0] = 2;
-        }) == "[CoreReadout] core_gamma_input needs a spatial kernel of at least 3: 2");
+        }) == "[CoreReadout] spatial_kernel_sizes[0] must be at least 3 with core_gamma_input: 2");
   CHECK(refused("custom_separable", [](CoreReadoutOptions& o) { o.temporal_kernel_sizes[1] = 2; }) ==
-        "[CoreReadout] temporal_kernel_sizes must be at least 3 with custom_separable: 2");
+        "[CoreReadout] temporal_kernel_sizes[1] must be at least 3 with custom_separable: 2");
 }
 
 TEST_CASE("describe says the kernels of every type") {

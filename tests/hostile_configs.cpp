@@ -31,6 +31,13 @@ HostileCase model(const std::string& from, const std::string& to, const std::str
   return line(from, to, part, {{"train", "run.yaml"}, {"describe", "run.yaml"}});
 }
 
+/// A model of which n_neurons_dict says all, because its data are not there.
+HostileCase before_data(const std::string& counts, const std::string& part) {
+  return yaml("n_neurons_dict " + counts,
+              replaced(config_for("nowhere"), "  dropout_rate: 0.1", "  n_neurons_dict: " + counts), part,
+              {{"describe", "run.yaml"}});
+}
+
 HostileCase data(const std::string& from, const std::string& to, const std::string& part) {
   return line(from, to, part, {{"train", "run.yaml"}, {"data", "run.yaml", "--dump", "no"}});
 }
@@ -143,18 +150,16 @@ std::vector<HostileCase> impossible_models() {
       model("  dropout_rate: 0.1", "  dropout_rate: .nan", "model.dropout_rate must be finite: nan"),
       model("  dropout_rate: 0.1", "  learning_rate: .inf", "model.learning_rate must be finite: inf"),
       model("  dropout_rate: 0.1", "  core_gamma_input: -1", "core_gamma_input must be"),
-      model("  dropout_rate: 0.1", "  core_input_padding: [9999999999, 0, 0]", "core_input_padding must be"),
+      model("  dropout_rate: 0.1", "  core_input_padding: [9999999999, 0, 0]",
+            "core_input_padding[0] must be"),
       model("  dropout_rate: 0.1", "  maxpool_every_n_layers: .nan", "maxpool_every_n_layers must be finite"),
-      training("  dropout_rate: 0.1", std::string(counts) + "{simulated_retina: 7}", "7"),
+      model("  dropout_rate: 0.1", std::string(counts) + "{simulated_retina: 7}", "must agree with"),
       model("  dropout_rate: 0.1", std::string(counts) + "{simulated_retina: -6}", "6"),
       model("  dropout_rate: 0.1", std::string(counts) + "{a/b: 6}", "a/b"),
       model("  dropout_rate: 0.1", std::string(counts) + "{a: 6, a: 6}", "duplicate key 'a'"),
-      line("  dropout_rate: 0.1", std::string(counts) + "{a: 10000000}", "at most 1e+09 weights",
-           {{"describe", "run.yaml"}}),
-      line("  dropout_rate: 0.1", std::string(counts) + "{'': 6}", "named without",
-           {{"describe", "run.yaml"}}),
-      line("  dropout_rate: 0.1", std::string(counts) + "{\"a\\tb\": 6}", "control characters",
-           {{"describe", "run.yaml"}}),
+      before_data("{a: 10000000}", "at most 1e+09 weights"),
+      before_data("{'': 6}", "named without"),
+      before_data("{\"a\\tb\": 6}", "control characters"),
   };
 }
 
@@ -173,8 +178,8 @@ std::vector<HostileCase> impossible_runs() {
       line(batch, "  batch_size: eight", "a whole number"),
       line(batch, "  batch_size: [8]", "a whole number"),
       line(batch, "  batch_size: 9223372036854775807", "must lie in 1"),
-      line(batch, "  normalize: {mean: .nan, std: 1}", "normalize must be"),
-      line(batch, "  normalize: {mean: 0, std: 0}", "normalize must be"),
+      line(batch, "  normalize: {mean: .nan, std: 1}", "[data.normalize] mean must be a finite number: nan"),
+      line(batch, "  normalize: {mean: 0, std: 0}", "[data.normalize] std must be a finite number above 0"),
       line(names, "  test_names: wn_test", "a list"),
       line(names, "  test_names: [wn_test, wn_test]", "twice"),
       line(names, "  test_names: [other]", "no session has responses_other"),

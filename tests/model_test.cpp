@@ -111,7 +111,7 @@ TEST_CASE("a wrong type or an impossible value of any parameter is an error that
       CAPTURE(key);
       CAPTURE(shown);
       const std::string message = refusal(with(small(), {{key, value}}));
-      CHECK_MESSAGE(contains(message, key == "correlation_loss" ? "metric" : key), message);
+      CHECK_MESSAGE(contains(message, key), message);
     }
   }
   // JSON has no NaN, code has.
@@ -167,6 +167,71 @@ TEST_CASE("a missing or misspelt parameter is an error with its name and the nea
   CHECK(contains(refusal(with(small(), {{"loss", {{"class", "PoissonLoss3D"}}}})), "'PoissonLoss3d'"));
 }
 
+TEST_CASE("a name that is none of a parameter's is refused with all of them and the nearest") {
+  CHECK(refusal(with(small(), {{"convolution_type", "custom_seperable"}})) ==
+        "[CoreReadout] convolution_type must be one of 'custom_separable' 'separable' 'full' "
+        "'time_independent'; did you mean 'custom_separable'?: \"custom_seperable\"");
+  CHECK(contains(refusal(with(small(), {{"class", 3}})), "class must be one of 'CoreReadout': 3"));
+}
+
+TEST_CASE("the wrong element of a list is named") {
+  const auto message = [](const char* key, const char* value) {
+    return refusal(with(small(), {{key, Json::parse(value)}}));
+  };
+  CHECK(message("hidden_channels", "[3, 2.5]") ==
+        "[CoreReadout] hidden_channels[1] must be a whole number: 2.5");
+  CHECK(message("spatial_kernel_sizes", "[4, 0]") ==
+        "[CoreReadout] spatial_kernel_sizes[1] must be at least 1: 0");
+  CHECK(message("temporal_kernel_sizes", "[6, 2]") ==
+        "[CoreReadout] temporal_kernel_sizes[1] must be at least 3 with custom_separable: 2");
+  CHECK(message("in_shape", "[2, 20, -12, 11]") == "[CoreReadout] in_shape[2] must be at least 1: -12");
+  CHECK(message("downsample_input_kernel_size", "[1, 2, 0]") ==
+        "[CoreReadout] downsample_input_kernel_size[2] must be at least 1: 0");
+  CHECK(message("core_input_padding", "-1") == "[CoreReadout] core_input_padding must be 0 to 4096: -1");
+  CHECK(message("core_hidden_padding", "[0, 5000, 0]") ==
+        "[CoreReadout] core_hidden_padding[1] must be 0 to 4096: 5000");
+  CHECK(contains(message("sessions", R"({"one": {"n_neurons": 2, "mean_activity": [1, "x"]}})"),
+                 "sessions.one.mean_activity[1] must be a number: \"x\""));
+  CHECK(
+      contains(message("sessions", R"({"one": {"n_neurons": 2, "mean": 1}})"), "[CoreReadout.sessions.one]"));
+}
+
+TEST_CASE("losses are those of movies, and their parameters are named with their place") {
+  for (const char* key : {"loss", "metric", "correlation_loss"}) {
+    CAPTURE(key);
+    const auto message = [&](const char* value) {
+      return refusal(with(small(), {{key, Json::parse(value)}}));
+    };
+    const std::string images = message(R"({"class": "CorrelationLoss2D"})");
+    CHECK_MESSAGE(contains(images, text("[CoreReadout.", key, "] class, for movies, must be one of")),
+                  images);
+    CHECK(contains(images, "did you mean 'CorrelationLoss3d'?"));
+    CHECK(contains(message(R"({"class": "CorrelationLoss3d", "bias": 0})"),
+                   text("[CoreReadout.", key, "] bias must be a finite number above 0")));
+  }
+  const Json loss{{"class", "CorrelationLoss3d"}};
+  CHECK(contains(refusal(with(small(), {{"metric", loss}, {"correlation_loss", loss}})),
+                 "metric and correlation_loss are two names"));
+  CHECK_NOTHROW(make(with(small(), {{"metric", nullptr}, {"correlation_loss", loss}})));
+}
+
+TEST_CASE("a metric per neuron has the sign and the mean of the one over all") {
+  const Tensor output = random_tensor({2, 9, 5}, 3), responses = random_tensor({2, 12, 5}, 4);
+  for (const bool negate : {true, false}) {
+    const Json average{{"class", "CorrelationLoss3d"}, {"avg", true}, {"negate", negate}};
+    const Json single{{"class", "CorrelationLoss3d"}, {"per_neuron", true}, {"negate", negate}};
+    const auto metric = [&](const Json& loss) {
+      return make(with(small(), {{"metric", loss}}))->metric(output, responses);
+    };
+    const std::vector<double> each = values(metric(single));
+    REQUIRE(each.size() == 5);
+    double mean = 0;
+    for (const double value : each) mean += value / 5;
+    CHECK(mean == doctest::Approx(metric(average).item()).epsilon(1e-12));
+    CHECK(values(correlation_loss3d(output, responses, {1e-16, true, false, false})) == each);
+  }
+}
+
 TEST_CASE("null means the default that means none") {
   CHECK_NOTHROW(make(with(small(), Json::parse(R"({"maxpool_every_n_layers": null,
     "downsample_input_kernel_size": null, "data_info": null, "loss": null, "metric": null})"))));
@@ -176,8 +241,27 @@ TEST_CASE("shapes that leave nothing, and regularizers that do not fit, are erro
   const auto message = [](const Json& changes) {
     return message_of<Error>([&] { make(with(small(), changes)); });
   };
-  CHECK(contains(message({{"spatial_kernel_sizes", {13, 3}}}), "too small"));
-  CHECK(contains(message({{"temporal_kernel_sizes", {21, 3}}}), "too small"));
+  CHECK(contains(
+      message({{"spatial_kernel_sizes", {13, 3}}}),
+      "layer 0: its input (20, 12, 11), padding included, is too small for spatial_kernel_sizes[0]: 13"));
+  CHECK(
+      contains(message({{"temporal_kernel_sizes", {21, 3}}}), "too small for temporal_kernel_sizes[0]: 21"));
+  CHECK(contains(
+      message({{"temporal_kernel_sizes", {6, 16}}, {"core_hidden_padding", 0}}),
+      "layer 1: its input (15, 9, 8), padding included, is too small for temporal_kernel_sizes[1]: 16"));
+  CHECK(contains(
+      message({{"spatial_kernel_sizes", {4, 11}}, {"core_hidden_padding", 1}}),
+      "layer 1: its input (17, 11, 10), padding included, is too small for spatial_kernel_sizes[1]: 11"));
+  CHECK(contains(message({{"spatial_kernel_sizes", {11, 3}}, {"maxpool_every_n_layers", 1}}),
+                 "layer 0: the output (15, 2, 1) of its convolution is too small for 2 x 2 pooling"));
+  const auto frames = [](const Json& changes, std::int64_t count) {
+    const auto model = make(with(small(), changes));
+    return message_of<ShapeError>([&] { (void)model->output_shape({2, count, 12, 11}, "one"); });
+  };
+  CHECK(frames({}, 0) == "[CoreReadout] a stimulus needs at least one frame: 0");
+  CHECK(contains(frames({}, 5), "too small for temporal_kernel_sizes[0]: 6"));
+  CHECK(contains(frames({{"downsample_input_kernel_size", {2, 1, 1}}}, 1),
+                 "downsample_input_kernel_size (2, 1, 1) leaves nothing of the input: (1, 12, 11)"));
   CHECK_FALSE(message({{"cut_first_n_frames_in_core", 15}}).empty());
   CHECK(message({{"cut_first_n_frames_in_core", 14}}).empty());
   CHECK_FALSE(message({{"downsample_input_kernel_size", {1, 13, 1}}}).empty());

@@ -72,6 +72,101 @@ TEST_CASE("a long movie in chunks gives what one pass gives, also with padding a
   CHECK(compared == 18);
 }
 
+TEST_CASE("short clips that padding makes longer are predicted as they are run, whole or in chunks") {
+  const Placement placement = reference_f64();
+  int compared = 0;
+  for (const char* type : {"custom_separable", "separable", "full", "time_independent"}) {
+    for (const std::int64_t padding : {0, 1, 2, 3}) {
+      CoreReadoutOptions options;
+      options.in_shape = {1, 12, 6, 6};
+      options.hidden_channels = {2, 3};
+      options.temporal_kernel_sizes = {3, 4};
+      options.spatial_kernel_sizes = {3, 3};
+      options.core_gamma_temporal = 0;
+      options.core_input_padding = padding;
+      options.core_hidden_padding = std::array<std::int64_t, 3>{padding, 1, 1};
+      options.convolution_type = type;
+      const auto model = make_core_readout(options, {{"s", 2, {}}}, placement, 5);
+      for (std::int64_t frames = 1; frames <= 6; ++frames) {
+        CAPTURE(type);
+        CAPTURE(padding);
+        CAPTURE(frames);
+        const TimeSeries movie({stored({1, frames, 6, 6}, 4, false)});
+        const FrameReader read = [&](std::int64_t begin, std::int64_t end) {
+          return movie.read(begin, end, placement.dtype, placement.device);
+        };
+        Tensor whole;
+        try {
+          const NoGrad no_grad;
+          whole = model->forward({"s", read(0, frames), {}, {}}, {});
+        } catch (const ShapeError&) {
+          CHECK_THROWS_AS(predict_movie(*model, "s", frames, read), ShapeError);
+          continue;
+        }
+        const std::vector<double> expected = values(whole);
+        for (const std::int64_t chunk : {0, 1, 2, 5}) {
+          const FrameTable parts = predict_movie(*model, "s", frames, read, chunk);
+          REQUIRE(parts.values.size() == expected.size());
+          for (std::size_t i = 0; i < expected.size(); ++i)
+            CHECK(std::abs(parts.values[i] - expected[i]) <= 1e-14 * std::abs(expected[i]));
+          ++compared;
+        }
+      }
+    }
+  }
+  CHECK(compared > 300);
+}
+
+TEST_CASE("what cannot be trained is refused before anything is written") {
+  const Placement placement = reference_f64();
+  DataSet data = two_sessions();
+  const auto refused = [&](const Json& changes, const DataOptions& options) {
+    const TemporaryFolder folder;
+    Json section = Json::parse(tiny_model(placement)->config());
+    section.update(changes);
+    const auto model = make_model(section.dump(), placement);
+    RunOptions run = run_options(folder.path(), 1);
+    run.data = options;
+    const std::string message = message_of([&] { train(*model, data, run); });
+    CHECK(std::filesystem::is_empty(folder.path()));
+    return message;
+  };
+  CHECK(refused({{"loss", {{"class", "PoissonLoss3d"}, {"per_neuron", true}}}}, data_options()) ==
+        "[train] training minimises one number, so loss.per_neuron must be false: true");
+  CHECK(refused({{"core_input_padding", 5}}, data_options()) ==
+        "[train] padding in time makes predictions longer than responses, which are as long as the stimulus: "
+        "21 frames for train_chunk_size of 16");
+  DataOptions short_ones = data_options();
+  short_ones.train_chunk_size = 5;
+  CHECK(contains(refused(Json::object(), short_ones),
+                 "train_chunk_size of 5 frames is too short: [CoreReadout] layer 0"));
+  short_ones = data_options();
+  short_ones.clip_length = 5;
+  CHECK(contains(refused(Json::object(), short_ones), "clip_length of 5 frames is too short"));
+  data.sessions[1].tests[0].stimulus = TimeSeries({stored({1, 5, 6, 7}, 3, false)});
+  CHECK(contains(refused(Json::object(), data_options()), "test movie test of 5 frames is too short"));
+}
+
+TEST_CASE("a metric per neuron trains as its mean") {
+  const Placement placement = reference_f64();
+  const DataSet data = two_sessions();
+  const auto epoch = [&](const Json& metric) {
+    Json section = Json::parse(tiny_model(placement)->config());
+    section["metric"] = metric;
+    const auto model = make_model(section.dump(), placement, 5);
+    EpochMetrics last;
+    TrainingHooks hooks;
+    hooks.on_epoch = [&](const EpochMetrics& metrics, bool) { last = metrics; };
+    train(*model, data, run_options("", 1), hooks);
+    return last;
+  };
+  const EpochMetrics mean = epoch({{"class", "CorrelationLoss3d"}, {"avg", true}});
+  const EpochMetrics each = epoch({{"class", "CorrelationLoss3d"}, {"per_neuron", true}});
+  CHECK(each.val_evaluation_loss == doctest::Approx(mean.val_evaluation_loss).epsilon(1e-12));
+  CHECK(each.train_evaluation_loss == doctest::Approx(mean.train_evaluation_loss).epsilon(1e-12));
+  CHECK(each.train_loss == mean.train_loss);
+}
+
 TEST_CASE("test metrics: correlation, single trials, explainable variance, undefined values") {
   // Neurons: 0 perfect, 1 constant response, 2 constant prediction, 3 worked out by hand.
   const FrameTable prediction{4, 4, {1, 1, 2, 1, 2, 2, 2, 2, 3, 3, 2, 2, 5, 4, 2, 3}};

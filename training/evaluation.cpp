@@ -38,8 +38,8 @@ Reach reach_of(const Model& model, const std::string& session, std::int64_t fram
   const std::int64_t out = model.output_shape(sample(frames), session)[0];
   Reach reach;
   reach.lag = frames - out;
-  if (out <= 2) return reach;
-  reach.one_to_one = out - model.output_shape(sample(frames - 2), session)[0] == 2;
+  // Of a longer clip, because a shorter one may be too short.
+  reach.one_to_one = model.output_shape(sample(frames + 2), session)[0] - out == 2;
   const ModelDescription description = model.describe(sample(frames));
   std::int64_t most_frames = frames;
   for (const LayerDescription& layer : description.layers) {

@@ -21,20 +21,12 @@ const Check<std::string> monitored =
             "regularization_loss_core", "regularization_loss_readout"});
 const Check<std::string> max_or_min = one_of({"max", "min"});
 
-template <class T>
-Check<std::optional<T>> when_given(const Check<T>& check) {
-  return {check.rule + ", or null",
-          [=](const std::optional<T>& value) { return !value || check.holds(*value); }};
-}
-
 }  // namespace
 
 const ParameterTable<OptimizerOptions>& optimizer_table() {
   using O = OptimizerOptions;
-  const Check<std::array<double, 2>> decay_rates{
-      "two numbers of at least 0 and below 1", [](const std::array<double, 2>& betas) {
-        return betas[0] >= 0 && betas[0] < 1 && betas[1] >= 0 && betas[1] < 1;
-      }};
+  const auto decay_rates = each<std::array<double, 2>>(
+      must_be<double>("at least 0 and below 1", [](double value) { return value >= 0 && value < 1; }));
   static const ParameterTable<O> table =
       ParameterTable<O>("training.optimizer")
           .add("class", &O::class_name, "string", "the optimizer", one_of({"AdamW"}))
@@ -47,8 +39,8 @@ const ParameterTable<OptimizerOptions>& optimizer_table() {
 
 const ParameterTable<SchedulerOptions>& scheduler_table() {
   using O = SchedulerOptions;
-  const Check<double> below_one{"a number above 0 and below 1",
-                                [](const double& value) { return value > 0 && value < 1; }};
+  const auto below_one =
+      must_be<double>("a number above 0 and below 1", [](double value) { return value > 0 && value < 1; });
   static const ParameterTable<O> table =
       ParameterTable<O>("training.scheduler")
           .add("class", &O::class_name, "string", "the learning rate schedule", one_of({"ReduceLROnPlateau"}))

@@ -10,35 +10,40 @@ namespace fovea {
 
 namespace {
 
+const ParameterTable<Normalization>& normalization_table() {
+  using O = Normalization;
+  static const ParameterTable<O> table =
+      ParameterTable<O>("data.normalize")
+          .require("mean", &O::mean, "float", "subtracted from the stimulus", finite())
+          .require("std", &O::deviation, "float", "that the stimulus is divided by", finite_above(0));
+  return table;
+}
+
 void read_normalize(const std::string& where, const Json& value, DataOptions& options) {
   if (value.is_boolean()) {
     options.normalize = value.get<bool>() ? NormalizeMode::training_movie : NormalizeMode::none;
-    return;
+  } else if (value.is_object()) {
+    options.normalize = NormalizeMode::given;
+    options.given_normalization = normalization_table().parse(value);
+  } else {
+    refuse_value(where, "normalize",
+                 "true, false or {mean: m, std: s}" + nearest_hint(value, {"true", "false"}), value);
   }
-  constexpr auto rule = "true, false or {mean: m, std: s} with s above 0";
-  if (!value.is_object() || value.size() != 2 || !value.contains("mean") || !value.contains("std"))
-    refuse_value(where, "normalize", rule, value);
-  options.normalize = NormalizeMode::given;
-  Normalization& given = options.given_normalization;
-  read_json(where, "normalize.mean", value["mean"], given.mean);
-  read_json(where, "normalize.std", value["std"], given.deviation);
-  if (!std::isfinite(given.mean) || !std::isfinite(given.deviation) || !(given.deviation > 0))
-    refuse_value(where, "normalize", rule, value);
 }
 
 Json write_normalize(const DataOptions& options) {
   if (options.normalize == NormalizeMode::given)
-    return {{"mean", options.given_normalization.mean}, {"std", options.given_normalization.deviation}};
+    return normalization_table().write(options.given_normalization);
   return options.normalize == NormalizeMode::training_movie;
 }
 
-const Check<std::int64_t> seed_check{"0 to 2^32 - 1",
-                                     [](const auto& v) { return v >= 0 && v < (std::int64_t{1} << 32); }};
+const Check<std::int64_t> seed_check = must_be<std::int64_t>(
+    "0 to 2^32 - 1", [](std::int64_t seed) { return seed >= 0 && seed < (std::int64_t{1} << 32); });
 
 void read_data_seed(const std::string& where, const Json& value, DataOptions& options) {
   std::int64_t seed = 0;
   read_json(where, "seed", value, seed);
-  if (!seed_check.holds(seed)) refuse_value(where, "seed", seed_check.rule, value);
+  seed_check(where, "seed", seed);
   options.seed = static_cast<std::uint64_t>(seed);
 }
 
@@ -53,7 +58,7 @@ void check_finite(const std::string& key, const Json& value) {
   if (value.is_number_float() && !std::isfinite(value.get<double>()))
     throw ConfigError("config", text(key, " must be finite: ", value.get<double>()));
   if (value.is_array())
-    for (const Json& element : value) check_finite(key, element);
+    for (std::size_t i = 0; i < value.size(); ++i) check_finite(element_key(key, i), value[i]);
   if (value.is_object())
     for (const auto& [name, element] : value.items()) check_finite(text(key, '.', name), element);
 }
@@ -62,12 +67,12 @@ ParameterTable<RunConfig> top_table() {
   using O = RunConfig;
   return ParameterTable<O>("config")
       .add("experiment", &O::experiment, "str", "names the folder of the runs",
-           Check<std::string>{"a folder name of at most 200 bytes, without control characters",
-                              is_folder_name})
+           must_be<std::string>("a folder name of at most 200 bytes, without control characters",
+                                is_folder_name))
       .add("seed", &O::seed, "int", "of the fresh parameters and of training", seed_check)
       .add("device", &O::device, "str", "where kernels run", one_of({"auto", "cpu", "cuda", "emulator"}))
       .add("threads", &O::threads, "int", "CPU threads; 0: all",
-           Check<std::int64_t>{"0 to 1024", [](const auto& v) { return v >= 0 && v <= 1024; }})
+           must_be<std::int64_t>("0 to 1024", [](std::int64_t count) { return count >= 0 && count <= 1024; }))
       .add("output", &O::output, "path", "folder of all runs");
 }
 
@@ -120,25 +125,36 @@ DataOptions parse_data_options(const Json& section) {
   return options;
 }
 
+static DataOptions parse_optional_data(Json section) {
+  if (section.is_null()) section = Json::object();
+  if (!section.is_object() || section.contains("path")) return parse_data_options(section);
+  section["path"] = "none yet";  // the table and the check require one
+  DataOptions options = parse_data_options(section);
+  options.path.clear();
+  return options;
+}
+
 Json write_data_options(const DataOptions& options) { return data_table().write(options); }
 
-RunConfig parse_run_config(const Json& document) {
+RunConfig parse_run_config(const Json& document, DataSection data) {
   RunConfig config = top_table().parse(document, sections);
   const auto section = [&](const char* name) { return document.contains(name) ? document[name] : Json(); };
   config.model = section("model");
   if (!config.model.is_object() && !config.model.is_null())
     refuse_value("config", "model", "a section", config.model);
   check_finite("model", config.model);
-  config.data = parse_data_options(section("data"));
+  config.data = data == DataSection::required ? parse_data_options(section("data"))
+                                              : parse_optional_data(section("data"));
   config.training = parse_training_options(section("training"));
   return config;
 }
 
-RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides) {
+RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides,
+                          DataSection data) {
   Json document = read_yaml_file(path);
   if (!document.is_object()) throw FormatError(path, "a configuration is a map of sections");
   for (const std::string& one : overrides) apply_override(document, one);
-  RunConfig config = parse_run_config(document);
+  RunConfig config = parse_run_config(document, data);
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   if (!overrides_key(overrides, "data.path")) resolve(config.data.path, folder);
   if (document.contains("output") && !overrides_key(overrides, "output")) resolve(config.output, folder);

@@ -20,11 +20,15 @@ struct RunConfig {
   TrainingOptions training;
 };
 
+/// Where the `data:` section is optional it may lack its path, which is empty then, or be missing.
+enum class DataSection { required, optional };
+
 /// Reads CONFIG.yaml and applies `section.key=value` overrides. Paths in the file are relative to the file,
 /// those of overrides to the current folder. Errors name the key, the value and what is allowed.
-RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides);
+RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides,
+                          DataSection data = DataSection::required);
 /// The same from a document; paths stay as they are.
-RunConfig parse_run_config(const Json& document);
+RunConfig parse_run_config(const Json& document, DataSection data = DataSection::required);
 
 /// Every value written out, in the order of formats.md.
 Json write_run_config(const RunConfig& config);

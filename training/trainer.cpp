@@ -10,6 +10,7 @@
 #include "fovea/version.hpp"
 #include "models/registry.hpp"
 #include "training/run_config.hpp"
+#include "training/trainability.hpp"
 
 namespace fovea {
 namespace {
@@ -73,8 +74,7 @@ Trainer::Trainer(Model& model, const DataSet& data, const RunOptions& options, T
     if (model.n_neurons(session.key) != session.neurons)
       throw ShapeError("train", text("session ", session.key, " has ", session.neurons,
                                      " neurons, the model has ", model.n_neurons(session.key)));
-  if (Json::parse(model.config())["loss"].value("per_neuron", false))
-    throw ConfigError("train", "loss.per_neuron must be false: training minimises one number");
+  check_trainable(model, data, options.data);
   if (options.training.scheduler) scheduler_.emplace(*options.training.scheduler, model.learning_rate());
   if (options.training.early_stopping) stopping_.emplace(*options.training.early_stopping);
   if (const std::string bad = step_.first_bad_tensor(); !bad.empty())
