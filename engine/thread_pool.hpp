@@ -15,6 +15,7 @@ namespace fovea {
 /// executed inline.
 class ThreadPool {
  public:
+  /// DeviceError where the system does not give that many threads.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -24,6 +25,7 @@ class ThreadPool {
   void run(std::int64_t count, Task task, void* context);
 
  private:
+  void stop();
   void work(int worker);
   void share(int worker) const;  // this worker's part of the current run
 

@@ -53,6 +53,8 @@ class RunningCommand {
     if (pid_ < 0) throw Error("test", "fork failed");
     if (pid_ > 0) return;
     ::alarm(600);  // kept by the program: nothing here hangs for ever
+    // Whoever runs the tests in the background or under nohup has some of these ignored.
+    for (const int signal : {SIGHUP, SIGINT, SIGTERM, SIGPIPE}) ::signal(signal, SIG_DFL);
     const int o = ::open(out.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600),
               e = ::open(err.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     if (o >= 0 && e >= 0 && ::dup2(o, 1) == 1 && ::dup2(e, 2) == 2 && ::chdir(folder.c_str()) == 0) {

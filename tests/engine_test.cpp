@@ -1,10 +1,14 @@
 // Tensor, memory, pool.
 #include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <thread>
 
 #include "engine/backend.hpp"
+#include "engine/sanitized.hpp"
 #include "engine/step_memory.hpp"
 #include "fovea/ops.hpp"
 
@@ -90,6 +94,28 @@ TEST_CASE("several threads may use one device") {
   use(3.0f);
   other.join();
   CHECK(wrong == 0);
+}
+
+TEST_CASE("threads that the system does not give are an error, not the end of the process") {
+  if (sanitized) return;  // reserves more addresses than that
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    rlimit few{};
+    ::getrlimit(RLIMIT_AS, &few);
+    few.rlim_cur = std::size_t{1} << 30;  // too few addresses for the stacks of a thousand threads
+    ::setrlimit(RLIMIT_AS, &few);
+    try {
+      const ThreadPool pool(1024);
+    } catch (const DeviceError&) {
+      ::_exit(7);
+    }
+    ::_exit(8);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 7);
 }
 
 TEST_CASE("the pool runs every task once, whatever the number of threads") {
