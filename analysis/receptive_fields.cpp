@@ -12,7 +12,7 @@ namespace {
 Tensor windows(const Tensor& movie, std::int64_t first, std::int64_t count, std::int64_t length) {
   const Shape& shape = movie.shape();  // (1,T,H,W,C)
   const Tensor frames = movie.reshape({shape[1], shape[2], shape[3], shape[4]});
-  const Tensor batch({count, length, shape[2], shape[3], shape[4]}, movie.dtype(), movie.device());
+  Tensor batch({count, length, shape[2], shape[3], shape[4]}, movie.dtype(), movie.device());
   const Tensor flat = batch.reshape({count * length, shape[2], shape[3], shape[4]});
   for (std::int64_t i = 0; i < count; ++i)
     flat.rows(i * length, (i + 1) * length).copy_from(frames.rows(first + i, first + i + length));

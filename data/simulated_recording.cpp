@@ -91,6 +91,7 @@ void write_int8_npy(const std::string& path, const Tensor& movie) {
 template <class T, class Get>
 std::vector<T> of_each(const std::vector<SimulatedCell>& cells, const Get& get) {
   std::vector<T> values;
+  values.reserve(cells.size());
   for (const SimulatedCell& cell : cells) values.push_back(static_cast<T>(get(cell)));
   return values;
 }
@@ -112,6 +113,7 @@ void write_session(const std::string& path, const SimulatedRetina& retina,
              recording.trial_counts);
   file.group("session_info");
   std::vector<std::string> types;
+  types.reserve(cells.size());
   for (const SimulatedCell& cell : cells)
     types.push_back(cell_type_names()[static_cast<std::size_t>(cell.type)]);
   file.write("session_info/cell_type", types);
@@ -227,7 +229,7 @@ fs::path prepare(const fs::path& directory) {
     throw Error(directory.string(),
                 text("the directory for a simulated retina must be empty: it holds ", entries.size(),
                      ", among them ", *std::min_element(entries.begin(), entries.end())));
-  const fs::path staging = directory / staging_name;
+  fs::path staging = directory / staging_name;
   fs::remove_all(staging);
   fs::create_directories(staging / "stimuli");
   return staging;

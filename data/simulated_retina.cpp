@@ -186,7 +186,7 @@ void SimulatedRetina::calibrate(SimulatedCell& cell, double mean_rate, const Ten
 Tensor SimulatedRetina::rates(const Tensor& movie) const {
   check_movie("SimulatedRetina.rates", movie, height_, width_);
   const std::int64_t frames = movie.shape()[0];
-  const Tensor rates({static_cast<std::int64_t>(cells_.size()), frames}, DType::f64, movie.device());
+  Tensor rates({static_cast<std::int64_t>(cells_.size()), frames}, DType::f64, movie.device());
   double* out = rates.data<double>();
   for (const SimulatedCell& cell : cells_) {
     const Series x = output_drive(cell, subunit_drives(cell, movie));
@@ -201,8 +201,8 @@ Tensor SimulatedRetina::receptive_fields(const Tensor& movie) const {
     throw ShapeError("SimulatedRetina.receptive_fields",
                      text("the movie must have at least ", kernel_frames, " frames: ", movie.shape()[0]));
   const std::int64_t pixels = height_ * width_;
-  const Tensor fields = Tensor::zeros(
-      {static_cast<std::int64_t>(cells_.size()), kernel_frames, height_, width_}, DType::f64, movie.device());
+  Tensor fields = Tensor::zeros({static_cast<std::int64_t>(cells_.size()), kernel_frames, height_, width_},
+                                DType::f64, movie.device());
   double* out = fields.data<double>();
   for (const SimulatedCell& cell : cells_) {
     const std::vector<Series> temporal = mean_temporal_gradients(cell, subunit_drives(cell, movie));
@@ -217,7 +217,7 @@ Tensor SimulatedRetina::receptive_fields(const Tensor& movie) const {
 
 Tensor binary_white_noise(std::int64_t frames, std::int64_t height, std::int64_t width, std::uint64_t seed,
                           std::uint32_t stream) {
-  const Tensor movie({frames, height, width}, DType::f32, cpu_device(1));
+  Tensor movie({frames, height, width}, DType::f32, cpu_device(1));
   float* values = movie.data<float>();
   const std::int64_t pixels = height * width;
   // A frame is a draw of its own, 128 pixels a block of Philox: it does not depend on the length of the
@@ -234,7 +234,7 @@ Tensor binary_white_noise(std::int64_t frames, std::int64_t height, std::int64_t
 }
 
 Tensor poisson_counts(const Tensor& means, std::uint64_t seed, std::uint32_t trial) {
-  const Tensor counts(means.shape(), DType::i64, means.device());
+  Tensor counts(means.shape(), DType::i64, means.device());
   const double* mean = means.data<double>();
   std::int64_t* count = counts.data<std::int64_t>();
   for (std::int64_t i = 0; i < means.elements(); ++i) {

@@ -295,13 +295,15 @@ bool StoredArray::same_content(const StoredArray& other) const {
 }
 
 std::string index_text(std::int64_t element, const std::vector<std::int64_t>& shape) {
-  std::string result = "]";
+  std::vector<std::int64_t> index(shape.size());
   for (std::size_t axis = shape.size(); axis-- > 0;) {
-    result = std::to_string(element % shape[axis]) + result;
+    index[axis] = element % shape[axis];
     element /= shape[axis];
-    if (axis > 0) result = ", " + result;
   }
-  return "[" + result;
+  std::string result = "[";
+  for (std::size_t axis = 0; axis < index.size(); ++axis)
+    result.append(axis ? ", " : "").append(std::to_string(index[axis]));
+  return result.append("]");
 }
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {

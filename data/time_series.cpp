@@ -5,8 +5,8 @@
 
 namespace fovea {
 
-TimeSeries::TimeSeries(std::vector<StoredArray> parts) {
-  for (StoredArray& part : parts) {
+TimeSeries::TimeSeries(const std::vector<StoredArray>& parts) {
+  for (const StoredArray& part : parts) {
     if (part.rank() != 2 && part.rank() != 4)
       throw ShapeError("TimeSeries",
                        text(part.origin(), ": 2 or 4 axes expected: ", shape_text(part.shape())));

@@ -28,11 +28,12 @@ void* map(std::size_t bytes) {
   if (wide < bytes) return nullptr;
   void* mapped = ::mmap(nullptr, wide, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) return nullptr;
-  const auto begin = reinterpret_cast<std::uintptr_t>(mapped), aligned = rounded_up(begin, huge_page);
-  if (aligned > begin) ::munmap(mapped, aligned - begin);
-  if (begin + huge_page > aligned)
-    ::munmap(reinterpret_cast<void*>(aligned + size), begin + huge_page - aligned);
-  void* block = reinterpret_cast<void*>(aligned);
+  auto* const begin = static_cast<std::byte*>(mapped);
+  const std::size_t past = reinterpret_cast<std::uintptr_t>(mapped) % huge_page;
+  const std::size_t before = past ? huge_page - past : 0;
+  std::byte* const block = begin + before;
+  if (before > 0) ::munmap(begin, before);
+  ::munmap(block + size, wide - size - before);
   ::madvise(block, bytes / huge_page * huge_page, MADV_HUGEPAGE);
   return block;
 }

@@ -29,13 +29,16 @@ void wait_while_equal(const std::atomic<T>& value, T old) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+// Returns when all workers wait: one that is starting may hold a lock of the memory allocator, which a fork
+// (data/hdf5_file.cpp) would leave locked in the child for ever.
+ThreadPool::ThreadPool(int threads) : pending_(threads - 1) {
   try {
     for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { work(worker); });
   } catch (const std::system_error& error) {
     stop();  // those that did start
     throw DeviceError("threads", text("the system does not start ", threads, ": ", error.what()));
   }
+  wait_for_workers();
 }
 
 ThreadPool::~ThreadPool() { stop(); }
@@ -55,14 +58,23 @@ void ThreadPool::share(int worker) const {
   inside_task = false;
 }
 
+void ThreadPool::finish() {
+  if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_all();
+}
+
+void ThreadPool::wait_for_workers() const {
+  for (int left; (left = pending_.load(std::memory_order_acquire)) != 0;) wait_while_equal(pending_, left);
+}
+
 void ThreadPool::work(int worker) {
   std::uint64_t seen = 0;
+  finish();
   while (true) {
     wait_while_equal(generation_, seen);
     ++seen;
     if (stopping_.load(std::memory_order_relaxed)) return;
     share(worker);
-    if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_all();
+    finish();
   }
 }
 
@@ -82,7 +94,7 @@ void ThreadPool::run(std::int64_t count, Task task, void* context) {
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   share(0);
-  for (int left; (left = pending_.load(std::memory_order_acquire)) != 0;) wait_while_equal(pending_, left);
+  wait_for_workers();
 }
 
 }  // namespace fovea

@@ -28,11 +28,13 @@ class ThreadPool {
   void stop();
   void work(int worker);
   void share(int worker) const;  // this worker's part of the current run
+  void finish();
+  void wait_for_workers() const;
 
   std::mutex turn_;
   std::vector<std::thread> workers_;
   std::atomic<std::uint64_t> generation_{0};  // bumped to start a run
-  std::atomic<int> pending_{0};               // workers that have not finished the current run
+  std::atomic<int> pending_;                  // workers that have not started, or finished the current run
   std::atomic<bool> stopping_{false};
   std::int64_t count_ = 0;
   Task task_ = nullptr;

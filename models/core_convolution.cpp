@@ -44,7 +44,7 @@ class CustomSeparable final : public CoreConvolution {
       throw ConfigError(where, text("temporal_kernel_sizes[", g.layer,
                                     "] must be at least 3 with custom_separable: ", g.kernel_t));
     const auto normal = [&](const Shape& shape) {
-      const Tensor tensor(shape, placement.dtype, placement.device);
+      Tensor tensor(shape, placement.dtype, placement.device);
       random.normal(tensor, 0.0, 0.01);
       return tensor;
     };

@@ -66,7 +66,7 @@ class Measurement {
 
  private:
   static Device bounded_device(const Model& model, std::size_t most) {
-    const Device device = cpu_device(model.placement().device.threads());
+    Device device = cpu_device(model.placement().device.threads());
     bound_memory(device, most);
     return device;
   }

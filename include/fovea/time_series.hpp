@@ -14,7 +14,7 @@ class TimeSeries {
  public:
   TimeSeries() = default;
   /// Arrays of rank 2 or 4 that agree in all axes but time; ShapeError otherwise.
-  explicit TimeSeries(std::vector<StoredArray> parts);
+  explicit TimeSeries(const std::vector<StoredArray>& parts);
 
   std::int64_t frames() const { return frames_; }
   std::int64_t channels() const { return channels_; }
