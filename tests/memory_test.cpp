@@ -10,7 +10,8 @@ namespace {
 
 constexpr std::size_t no_bound = std::numeric_limits<std::size_t>::max();
 
-/// Most tensor memory that a run held on a device of its own.
+/// Most tensor memory that a run held on a device of its own; the copy of the best epoch that `train` keeps
+/// is small beside it.
 std::size_t measured(const CoreReadoutOptions& architecture, const DataSet& data, const RunOptions& options) {
   const Device device = cpu_device(2);
   const auto model = make_core_readout(architecture, data.session_options(), {device, DType::f32}, 5);
@@ -27,8 +28,7 @@ CoreReadoutOptions architecture() {
   return options;
 }
 
-/// Two equally large sessions, so that batches are what the memory goes to.
-RunOptions long_batches() {
+RunOptions two_epochs() {
   RunOptions options;
   options.training.max_epochs = 2;
   options.data = data_options();
@@ -50,7 +50,7 @@ TEST_CASE("the estimated memory of training is what training holds, within a ten
         core.convolution_type = type;
         if (core.convolution_type != "custom_separable") core.core_gamma_temporal = 0;
         core.dropout_rate = dropout ? 0.2 : 0;
-        RunOptions options = long_batches();
+        RunOptions options = two_epochs();
         options.data.batch_size = batch;
         const auto model = make_core_readout(core, data.session_options(), {cpu_device(2), DType::f32}, 5);
         const auto estimate = estimate_training_memory(*model, options.training, options.data, no_bound);
@@ -58,14 +58,13 @@ TEST_CASE("the estimated memory of training is what training holds, within a ten
         CHECK(estimate->step > 0);
         CHECK(estimate->validation > 0);
         const double expected = static_cast<double>(measured(core, data, options));
-        // The snapshot of the best epoch that train keeps is not training's own.
         CHECK(static_cast<double>(estimate->peak()) == doctest::Approx(expected).epsilon(0.1));
       }
 }
 
 TEST_CASE("more than eight samples are carried on from four and eight") {
   const DataSet data = two_sessions();
-  RunOptions options = long_batches();
+  RunOptions options = two_epochs();
   const auto step_of = [&](std::int64_t batch) {
     const auto model =
         make_core_readout(architecture(), data.session_options(), {cpu_device(2), DType::f32}, 5);
@@ -79,7 +78,7 @@ TEST_CASE("more than eight samples are carried on from four and eight") {
 
 TEST_CASE("an estimate has a bound of its own") {
   const DataSet data = two_sessions();
-  const RunOptions options = long_batches();
+  const RunOptions options = two_epochs();
   const auto model =
       make_core_readout(architecture(), data.session_options(), {cpu_device(1), DType::f32}, 5);
   CHECK_FALSE(estimate_training_memory(*model, options.training, options.data, 10000));
@@ -87,7 +86,7 @@ TEST_CASE("an estimate has a bound of its own") {
 
 TEST_CASE("training that needs more than there is names both figures") {
   const DataSet data = two_sessions();
-  RunOptions options = long_batches();
+  RunOptions options = two_epochs();
   options.data.batch_size = 100'000'000;
   const auto model =
       make_core_readout(architecture(), data.session_options(), {cpu_device(1), DType::f32}, 5);
