@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "fovea/device.hpp"
+#include "kernels/activation.hpp"
 #include "kernels/batch_norm.hpp"
 #include "kernels/conv3d.hpp"
 #include "kernels/elementwise.hpp"
@@ -32,6 +33,7 @@ struct KernelTables {
   LossKernels<T> loss{};
   RegularizerKernels<T> regularizer{};
   ElementwiseKernels<T> elementwise{};
+  ActivationKernels<T> activation{};
   FramesKernels<T> frames{};
   OptimizerKernels<T> optimizer{};
   RandomKernels<T> random{};
@@ -52,8 +54,13 @@ struct KernelTables {
   X(loss, poisson) X(loss, correlation) X(loss, scale_slope)                                        \
   X(regularizer, laplace) X(regularizer, group_sparsity) X(regularizer, temporal_smoothing)         \
   X(regularizer, absolute_sum) X(regularizer, gaussian_extent)                                      \
-  X(elementwise, add) X(elementwise, scale) X(elementwise, permute) X(elementwise, clamp_min)       \
-  X(elementwise, absolute)                                                                          \
+  X(regularizer, filter_norms) X(regularizer, square_sum)                                           \
+  X(elementwise, add) X(elementwise, scale) X(elementwise, permute) X(elementwise, multiply)        \
+  X(elementwise, copy_channels) X(elementwise, clamp) X(elementwise, absolute)                      \
+  X(elementwise, unit_norm)                                                                         \
+  X(activation, forward) X(activation, grad) X(activation, parametric_relu)                         \
+  X(activation, parametric_relu_grad) X(activation, parametric_softplus)                            \
+  X(activation, parametric_softplus_grad)                                                           \
   X(frames, max_pool) X(frames, max_pool_grad) X(frames, average_pool) X(frames, average_pool_grad) \
   X(frames, scale_channels) X(frames, slice_frames) X(frames, slice_frames_grad)                    \
   X(optimizer, adamw) X(optimizer, sum_of_squares)                                                  \

@@ -4,8 +4,10 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "fovea/activation.hpp"
 #include "fovea/tensor.hpp"
 
 namespace fovea {
@@ -90,12 +92,27 @@ struct BatchNormOptions {
   double eps = 1e-5;
   double momentum = 0.1;
   bool training = false;
+  Activation activation{};
 };
-/// elu(batch_norm(x) + channel_bias) over all axes but the last, in one pass. Training with one value per
-/// channel is an error, as in PyTorch.
-Tensor batch_norm_elu(const Tensor& x, const BatchNormTensors& tensors, const BatchNormOptions& options);
-/// The same without the nonlinearity.
+/// activation(batch_norm(x) + channel_bias) over all axes but the last, in one pass. Training with one value
+/// per channel is an error, as in PyTorch.
 Tensor batch_norm(const Tensor& x, const BatchNormTensors& tensors, const BatchNormOptions& options);
+/// The same with an ELU.
+Tensor batch_norm_elu(const Tensor& x, const BatchNormTensors& tensors, BatchNormOptions options);
+
+/// activation(x), elementwise.
+Tensor activate(const Tensor& x, const Activation& activation);
+/// u = x - thresh: u < 0 ? neg_slope * u : pos_slope * u; the three tensors have one value each, gradients go
+/// to x and the slopes. Source: Klindt et al., ParametricReLU.
+Tensor parametric_relu(const Tensor& x, const Tensor& thresh, const Tensor& neg_slope,
+                       const Tensor& pos_slope);
+/// max(alpha * softplus(beta * x + gamma), least); the three tensors have one value each and get no gradient.
+Tensor parametric_softplus(const Tensor& x, const Tensor& alpha, const Tensor& beta, const Tensor& gamma,
+                           std::optional<double> least = {});
+/// a * b, elementwise.
+Tensor multiply(const Tensor& a, const Tensor& b);
+/// The channels of all tensors (..., C_i) side by side, in their order.
+Tensor concatenate_channels(const std::vector<Tensor>& tensors);
 
 /// Max and average pooling of (B,T,H,W,C) with stride = kernel (t,h,w); incomplete windows are dropped.
 Tensor max_pool3d(const Tensor& x, std::array<std::int64_t, 3> kernel);
@@ -178,6 +195,25 @@ Tensor laplace_ratio(const Tensor& w);
 /// The same of filters in time (..., KT, 1, 1), lap = valid [-1 2 -1]. Source: openretina,
 /// TimeLaplaceL23dnorm.
 Tensor laplace_ratio_time(const Tensor& w);
+/// How neuralpredictors' Laplacian regularizers weigh lap = 3x3 Laplacian of the filters w (..., K, K),
+/// padded with `padding` zeros on each side; agg is the mean, or the sum.
+enum class InputRegularizer {
+  laplace_l2,           ///< agg(lap^2) / 2
+  laplace_l2_norm,      ///< agg(lap^2) / agg(w^2)
+  laplace_l1,           ///< agg(|lap|)
+  gaussian_laplace_l2,  ///< agg((lap (1 - g))^2) / agg(w^2), g a Gaussian of sigma K / 4, scaled to 0 .. 1
+};
+struct InputRegularizerOptions {
+  InputRegularizer kind = InputRegularizer::laplace_l2;
+  std::int64_t padding = 0;  ///< the Gaussian needs 1
+  bool mean = true;
+};
+/// Source: neuralpredictors, regularizers.py (LaplaceL2, LaplaceL2norm, LaplaceL1, GaussianLaplaceL2).
+Tensor input_regularizer(const Tensor& w, const InputRegularizerOptions& options);
+/// mean over o, i of |w_oi|, the norm over the taps of w (O,I,...). Source: neuralpredictors, group sparsity.
+Tensor mean_filter_norm(const Tensor& w);
+/// sum w^2.
+Tensor square_sum(const Tensor& w);
 /// sum_o [ sum_i |w_oi| / sqrt(1e-8 + sum_i |w_oi|^2) ] of w (O,I,...). Source: openretina, group sparsity.
 Tensor group_sparsity(const Tensor& w);
 /// Ramp-weighted energy of the harmonics (O,I,K), divided by O. Source: openretina, temporal smoothing.
@@ -191,6 +227,10 @@ Tensor gaussian_extent(const Tensor& mask_mean, const Tensor& mask_log_var, doub
 // ---- in-place constraints, outside differentiation
 
 void clamp_min_(const Tensor& x, double least);
+void clamp_(const Tensor& x, double least, double most);
 void abs_(const Tensor& x);
+/// x / sqrt(sum x^2 + eps), the sum over the axes first_axis .. last_axis: the "norm" constraint of the
+/// Klindt models.
+void unit_norm_(const Tensor& x, int first_axis, int last_axis, double eps = 1e-5);
 
 }  // namespace fovea

@@ -39,6 +39,7 @@ template <class T> void fill(MaskReadoutKernels<T>& table);     // mask_readout.
 template <class T> void fill(LossKernels<T>& table);            // loss.cpp
 template <class T> void fill(RegularizerKernels<T>& table);     // regularizer.cpp
 template <class T> void fill(ElementwiseKernels<T>& table);     // elementwise.cpp
+template <class T> void fill(ActivationKernels<T>& table);      // activation.cpp
 template <class T> void fill(FramesKernels<T>& table);          // frames.cpp
 template <class T> void fill(OptimizerKernels<T>& table);       // optimizer.cpp
 template <class T> void fill(RandomKernels<T>& table);          // random.cpp

@@ -16,6 +16,7 @@ KernelTables<T> reference_tables() {
   reference::fill(tables.gaussian_mask);
   reference::fill(tables.mask_readout);
   reference::fill(tables.elementwise);
+  reference::fill(tables.activation);
   reference::fill(tables.frames);
   reference::fill(tables.random);
   return tables;
