@@ -8,12 +8,17 @@
 #include "kernels/batch_norm.hpp"
 #include "kernels/conv3d.hpp"
 #include "kernels/elementwise.hpp"
+#include "kernels/feature_sum.hpp"
 #include "kernels/frames.hpp"
+#include "kernels/gather.hpp"
+#include "kernels/gaussian_grid.hpp"
 #include "kernels/gaussian_mask.hpp"
 #include "kernels/loss.hpp"
 #include "kernels/mask_readout.hpp"
 #include "kernels/matmul.hpp"
+#include "kernels/normalize_rows.hpp"
 #include "kernels/optimizer.hpp"
+#include "kernels/point_readout.hpp"
 #include "kernels/random.hpp"
 #include "kernels/regularizer.hpp"
 #include "kernels/sepconv3d.hpp"
@@ -30,6 +35,11 @@ struct KernelTables {
   MatmulKernels<T> matmul{};
   GaussianMaskKernels<T> gaussian_mask{};
   MaskReadoutKernels<T> mask_readout{};
+  FeatureSumKernels<T> feature_sum{};
+  PointReadoutKernels<T> point_readout{};
+  GaussianGridKernels<T> gaussian_grid{};
+  GatherKernels<T> gather{};
+  NormalizeRowsKernels<T> normalize_rows{};
   LossKernels<T> loss{};
   RegularizerKernels<T> regularizer{};
   ElementwiseKernels<T> elementwise{};
@@ -51,6 +61,11 @@ struct KernelTables {
   X(gaussian_mask, forward) X(gaussian_mask, grad_parameters)                                       \
   X(mask_readout, weight) X(mask_readout, grad_weight) X(mask_readout, activate)                    \
   X(mask_readout, grad_activate)                                                                    \
+  X(feature_sum, forward) X(feature_sum, grad)                                                      \
+  X(point_readout, forward) X(point_readout, grad_input) X(point_readout, grad_points)              \
+  X(gaussian_grid, forward) X(gaussian_grid, grad)                                                  \
+  X(gather, forward) X(gather, grad)                                                                \
+  X(normalize_rows, forward) X(normalize_rows, grad)                                                \
   X(loss, poisson) X(loss, correlation) X(loss, scale_slope)                                        \
   X(regularizer, laplace) X(regularizer, group_sparsity) X(regularizer, temporal_smoothing)         \
   X(regularizer, absolute_sum) X(regularizer, gaussian_extent)                                      \

@@ -133,6 +133,49 @@ Tensor gaussian_mask(const Tensor& mask_mean, const Tensor& mask_log_var, const 
 Tensor mask_readout(const Tensor& x, const Tensor& mask, const Tensor& features, const Tensor& scale,
                     const Tensor& bias, bool neurons_last = false);
 
+struct FactorizedReadoutOptions {
+  bool masks_neurons_last = false;  ///< masks in the order (P,N) instead of (N,P)
+  bool final_relu = false;
+};
+/// sum_c features[c,n] sum_p x[..,p,c] masks[n,p] + bias_n, through a relu if asked: x (B,H,W,C) -> (B,N) or
+/// (B,T,H,W,C) -> (B,T,N). masks (N,H,W) or any shape with N*P elements in that order, P = H*W; features any
+/// shape with C*N elements in the order (C,N); bias (N) or undefined. No memory grows with C*P*N unless that
+/// is small. Source: neuralpredictors, FullFactorized2d.forward; KlindtReadout.
+Tensor factorized_readout(const Tensor& x, const Tensor& masks, const Tensor& features, const Tensor& bias,
+                          const FactorizedReadoutOptions& options = {});
+
+/// sum_c features[c,n] * bilinear(x[b,:,:,c], grid[b,n]) + bias_n: x (B,H,W,C) -> (B,N). grid (B,N,2), or
+/// (1,N,2) for all images, component 0 along the width, both from -1 to 1; features any shape with C*N
+/// elements in the order (C,N); bias (N) or undefined. bilinear is torch.nn.functional.grid_sample with zeros
+/// padding; NaN positions read zeros. Source: neuralpredictors, FullGaussian2d.forward.
+Tensor point_readout(const Tensor& x, const Tensor& grid, const Tensor& features, const Tensor& bias,
+                     bool align_corners = true);
+
+enum class GaussType {
+  full,          ///< sigma (N,2,2): d_i = sum_j sigma[n,i,j] noise_j
+  uncorrelated,  ///< sigma (N,2): d_i = sigma[n,i] noise_i
+  isotropic      ///< sigma (N): d_i = sigma[n] noise_i
+};
+/// Positions clamp(mu + d, -1, 1) + shift[b] for point_readout: (B,N,2), or (1,N,2) where neither noise nor
+/// shift has B. mu and sigma of any shape with 2N, and 4N, 2N or N, elements in the order above; noise
+/// (B,N,2), or (1,N,2) for all images, gets no gradient, undefined it is 0; shift (B,2) or undefined.
+/// Source: neuralpredictors, FullGaussian2d.sample_grid.
+Tensor gaussian_grid(const Tensor& mu, const Tensor& sigma, const Tensor& noise, const Tensor& shift,
+                     GaussType type);
+
+/// Entry index[n] of an axis of x for every n, times scales[n]: the axis then has as many entries as index,
+/// i64 (N), has values. scales of any shape with N elements, or undefined. How neurons share features and
+/// positions.
+Tensor gather(const Tensor& x, const Tensor& index, int axis, const Tensor& scales = {});
+
+/// x_n / (||x_n||_2 + 1e-6) for the rows n of axis 0. The gradient at a zero row takes the norm as constant.
+/// The output may be changed in place before the backward pass: the gradient is that of the unchanged one.
+/// Source: neuralpredictors, FullFactorized2d.normalized_spatial.
+Tensor normalize_rows(const Tensor& x);
+
+/// torch.nn.functional.linear: x (B,I), weight (O,I), bias (O) or undefined -> (B,O).
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
+
 /// C (M,N) = A (M,K) B (K,N).
 Tensor matmul(const Tensor& a, const Tensor& b);
 

@@ -15,6 +15,11 @@ KernelTables<T> reference_tables() {
   reference::fill(tables.matmul);
   reference::fill(tables.gaussian_mask);
   reference::fill(tables.mask_readout);
+  reference::fill(tables.feature_sum);
+  reference::fill(tables.point_readout);
+  reference::fill(tables.gaussian_grid);
+  reference::fill(tables.gather);
+  reference::fill(tables.normalize_rows);
   reference::fill(tables.elementwise);
   reference::fill(tables.activation);
   reference::fill(tables.frames);
