@@ -14,6 +14,7 @@ struct SessionOptions {
   std::string key;
   std::int64_t n_neurons = 0;
   std::optional<std::vector<double>> mean_activity;  ///< initial bias, spikes per frame
+  std::string readout{};  ///< JSON text of what overrides the general `readout` section; empty: nothing
 };
 
 /// Input of one forward pass, all of one session.
@@ -53,6 +54,11 @@ class Model : public Module {
   virtual Shape in_shape() const = 0;
   /// Whether stimuli are movies (B,T,H,W,C) with predictions (B,T,N), else images with (B,N).
   virtual bool takes_movies() const = 0;
+  /// Columns of the pupil centre that every forward pass needs, 2 or 3; 0: the model has no shifter.
+  virtual std::int64_t pupil_columns() const { return 0; }
+  /// Shape of the standard normal draws of a training pass over so many samples, (B,N,2) or (1,N,2) where
+  /// they share one draw; rank 0: nothing samples.
+  virtual Shape noise_shape(std::int64_t /*batch*/, const std::string& /*session*/) const { return {}; }
   /// Shape of the prediction (T_out,N) or (N) for one sample of the given shape, without running data. Errors
   /// as in forward.
   virtual Shape output_shape(const Shape& sample, const std::string& session) const = 0;

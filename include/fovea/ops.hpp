@@ -109,6 +109,8 @@ Tensor parametric_relu(const Tensor& x, const Tensor& thresh, const Tensor& neg_
 /// max(alpha * softplus(beta * x + gamma), least); the three tensors have one value each and get no gradient.
 Tensor parametric_softplus(const Tensor& x, const Tensor& alpha, const Tensor& beta, const Tensor& gamma,
                            std::optional<double> least = {});
+/// factor_n * x + offset_n: x (...,N), factor and offset (N).
+Tensor scale_and_shift(const Tensor& x, const Tensor& factor, const Tensor& offset);
 /// a * b, elementwise.
 Tensor multiply(const Tensor& a, const Tensor& b);
 /// The channels of all tensors (..., C_i) side by side, in their order.
