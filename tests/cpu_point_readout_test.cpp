@@ -1,4 +1,4 @@
-// CPU kernels of the point readout against the f64 reference.
+// CPU kernels of the point readout and of its positions against the f64 reference.
 #include <array>
 #include <limits>
 
@@ -155,4 +155,44 @@ TEST_CASE("point readout: missing neighbours are not read, whatever lies beside 
     tables.point_readout.forward(out[0], in[0] + map, in[1], in[2], nullptr, s, q);
     tables.point_readout.grad_points(out[1], out[2], {}, in[3], in[0] + map, in[1], in[2], s, {}, {}, {}, q);
   });
+}
+
+TEST_CASE("Gaussian grid and its gradients: exact on whole numbers, beyond the clamps too") {
+  for (const std::int64_t sigma_size : {4, 2, 1})
+    for (const std::int64_t batch : {1, 5})
+      for (const std::int64_t neurons : {1, 127, 300})
+        for (const bool noisy : {false, true})
+          for (const bool one_draw : {false, true}) {
+            const GaussianGridShape s{batch, neurons, sigma_size, one_draw ? 1 : batch};
+            CAPTURE(sigma_size);
+            CAPTURE(batch);
+            CAPTURE(neurons);
+            const std::size_t n = size(neurons), points = size(batch * neurons);
+            Inputs inputs{random_whole(2 * n, 1), random_whole(n * size(sigma_size), 2),
+                          random_whole(size(s.noise_batch * neurons) * 2, 3),
+                          random_whole(size(batch) * 2, 4), random_whole(2 * points, 5)};
+            for (float& value : inputs[0]) value /= 8;  // a part of the draws lies on a bound, a part outside
+            for (float& value : inputs[1]) value /= 8;
+            check_kernel(inputs, {{2 * points, 0}, {2 * points, 0}},
+                         [&](const auto& tables, auto in, auto out, const Queue& q) {
+                           const auto* noise = noisy ? in[2] : nullptr;
+                           tables.gaussian_grid.forward(out[0], in[0], in[1], noise, in[3], s, q);
+                           tables.gaussian_grid.forward(out[1], in[0], in[1], noise, nullptr, s, q);
+                         });
+            for (const Write mode : modes) {
+              const KernelOutput dmu{2 * n, 0, {0}, before(mode, 2 * n)},
+                  dsigma{n * size(sigma_size), 0, {0}, before(mode, n * size(sigma_size))},
+                  dshift{size(batch) * 2, 0, {0}, before(mode, size(batch) * 2)};
+              check_kernel(inputs, {dmu, dsigma, dshift},
+                           [&](const auto& tables, auto in, auto out, const Queue& q) {
+                             tables.gaussian_grid.grad(out[0], out[1], out[2], in[4], in[0], in[1],
+                                                       noisy ? in[2] : nullptr, s, mode, mode, mode, q);
+                           });
+            }
+            check_kernel(inputs, {{size(batch) * 2, 0}},
+                         [&](const auto& tables, auto in, auto out, const Queue& q) {
+                           tables.gaussian_grid.grad({}, {}, out[0], in[4], in[0], in[1],
+                                                     noisy ? in[2] : nullptr, s, {}, {}, {}, q);
+                         });
+          }
 }

@@ -10,6 +10,7 @@
   X(conv3d, Conv3dKernels)                \
   X(elementwise, ElementwiseKernels)      \
   X(feature_sum, FeatureSumKernels)       \
+  X(gaussian_grid, GaussianGridKernels)   \
   X(gaussian_mask, GaussianMaskKernels)   \
   X(loss, LossKernels)                    \
   X(mask_readout, MaskReadoutKernels)     \
