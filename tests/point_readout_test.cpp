@@ -119,19 +119,32 @@ TEST_CASE("point readout: positions far outside, infinite and NaN read zeros and
         }
 }
 
+TEST_CASE("point readout: a session without neurons") {
+  for (const Isa isa : available_isas()) {
+    const Device host = cpu_device(2, isa);
+    Tensor x = Tensor::full({2, 3, 4, 5}, 1, DType::f32, host);
+    x.set_requires_grad();
+    const auto none = [&](const Shape& shape) { return Tensor::zeros(shape, DType::f32, host); };
+    const Tensor y = point_readout(x, none({1, 0, 2}), none({5, 0}), none({0}), true);
+    CHECK(y.shape() == Shape{2, 0});
+    backward(y, none({2, 0}));
+    CHECK(exact(none({2, 3, 4, 5}), x.grad()));
+  }
+}
+
 TEST_CASE("point readout: errors") {
   const Tensor x = constant({2, 3, 4, 5}, 1), grid = constant({2, 6, 2}, 2), features = constant({5, 6}, 3);
-  CHECK_THROWS_WITH_AS(point_readout(x.reshape({2, 12, 5}), grid, features, {}),
+  CHECK_THROWS_WITH_AS(point_readout(x.reshape({2, 12, 5}), grid, features, {}, true),
                        "[point_readout] input must be (B,H,W,C): (2, 12, 5)", ShapeError);
-  CHECK_THROWS_WITH_AS(point_readout(x, constant({3, 6, 2}, 2), features, {}),
+  CHECK_THROWS_WITH_AS(point_readout(x, constant({3, 6, 2}, 2), features, {}, true),
                        "[point_readout] grid must be (2,N,2) or (1,N,2): (3, 6, 2)", ShapeError);
-  CHECK_THROWS_AS(point_readout(x, constant({2, 4, 3}, 2), features, {}), ShapeError);
-  CHECK_THROWS_AS(point_readout(x, constant({12, 2}, 2), features, {}), ShapeError);
-  CHECK_THROWS_WITH_AS(point_readout(x, grid, constant({5, 7}, 3), {}),
+  CHECK_THROWS_AS(point_readout(x, constant({2, 4, 3}, 2), features, {}, true), ShapeError);
+  CHECK_THROWS_AS(point_readout(x, constant({12, 2}, 2), features, {}, true), ShapeError);
+  CHECK_THROWS_WITH_AS(point_readout(x, grid, constant({5, 7}, 3), {}, true),
                        "[point_readout] features must have 5 x 6 values: (5, 7)", ShapeError);
-  CHECK_THROWS_WITH_AS(point_readout(x, grid, features, constant({6, 1}, 4)),
+  CHECK_THROWS_WITH_AS(point_readout(x, grid, features, constant({6, 1}, 4), true),
                        "[point_readout] bias must be (6): (6, 1)", ShapeError);
-  CHECK_THROWS_WITH_AS(point_readout(x, grid.to(DType::f32), features, {}),
+  CHECK_THROWS_WITH_AS(point_readout(x, grid.to(DType::f32), features, {}, true),
                        "[point_readout] inputs of one dtype: f64 and f32", ShapeError);
 }
 
