@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "data/sample_form.hpp"
 #include "engine/step_memory.hpp"
 #include "fovea/autograd.hpp"
 #include "training/metrics.hpp"
@@ -54,10 +55,50 @@ Reach reach_of(const Model& model, const std::string& session, std::int64_t fram
   return reach;
 }
 
+/// Images of a batch that keeps memory small.
+std::int64_t images_at_once(const Model& model, const std::string& session) {
+  constexpr std::int64_t values = 1 << 22;  // of the largest layer
+  std::int64_t per_image = std::max(model.in_shape().elements(), model.n_neurons(session));
+  for (const LayerDescription& layer : model.describe(model.in_shape()).layers)
+    per_image = std::max(per_image, layer.output.elements());
+  return std::clamp<std::int64_t>(values / per_image, 1, 1024);
+}
+
+/// Every frames_per_image frames of a movie as an image.
+FrameTable predict_frames(const Model& model, const std::string& session, std::int64_t frames,
+                          const FrameReader& read, std::int64_t batch) {
+  const SampleForm form = sample_form(model, read(0, std::min<std::int64_t>(frames, 1)).shape()[4]);
+  if (frames < form.frames_per_image)
+    throw ShapeError("evaluation", text("a movie of ", frames, " frames is too short: an image takes ",
+                                        form.frames_per_image));
+  return predict_images(
+      model, session, form.samples(1, frames),
+      [&](std::int64_t begin, std::int64_t end) {
+        return ModelInput{session, samples_of(read(begin, end + form.lead()), form), {}, {}};
+      },
+      batch);
+}
+
 }  // namespace
+
+FrameTable predict_images(const Model& model, const std::string& session, std::int64_t images,
+                          const ImageReader& read, std::int64_t batch) {
+  const NoGrad no_grad;
+  if (batch <= 0) batch = images_at_once(model, session);
+  StepMemory memory(model.placement().device);
+  FrameTable all{images, model.n_neurons(session), {}};
+  for (std::int64_t begin = 0; begin < images; begin += batch) {
+    const ModelInput input = read(begin, std::min(begin + batch, images));
+    const StepMemory::Scope scope(memory, text("predict ", input.stimulus.shape()));
+    const FrameTable part = to_table(model.forward(input, {}));
+    all.values.insert(all.values.end(), part.values.begin(), part.values.end());
+  }
+  return all;
+}
 
 FrameTable predict_movie(const Model& model, const std::string& session, std::int64_t frames,
                          const FrameReader& read, std::int64_t chunk_frames) {
+  if (!model.takes_movies()) return predict_frames(model, session, frames, read, chunk_frames);
   const NoGrad no_grad;
   const Reach reach = reach_of(model, session, frames);
   if (chunk_frames <= 0) {

@@ -21,7 +21,7 @@ struct ModelInput {
   std::string session;
   Tensor stimulus;      ///< channels-last: movies (B,T,H,W,C), images (B,H,W,C)
   Tensor pupil_center;  ///< (B,2) or (B,3) for models with a shifter, else undefined
-  Tensor noise;         ///< standard normal draws (B,N,2) of a Gaussian readout in training, else undefined
+  Tensor noise;         ///< standard normal draws of noise_shape in training; undefined: drawn by the pass
 };
 
 /// One line of `describe`: a layer with its output for an input of in_shape.
@@ -53,6 +53,11 @@ class Model : public Module {
   virtual Shape in_shape() const = 0;
   /// Whether stimuli are movies (B,T,H,W,C) with predictions (B,T,N), else images with (B,N).
   virtual bool takes_movies() const = 0;
+  /// Columns of the pupil centre that every forward pass needs, 2 or 3; 0: the model has no shifter.
+  virtual std::int64_t pupil_columns() const { return 0; }
+  /// Shape of the standard normal draws of a training pass over so many samples, (B,N,2) or (1,N,2) where
+  /// they share one draw; rank 0: nothing samples.
+  virtual Shape noise_shape(std::int64_t /*batch*/, const std::string& /*session*/) const { return {}; }
   /// Shape of the prediction (T_out,N) or (N) for one sample of the given shape, without running data. Errors
   /// as in forward.
   virtual Shape output_shape(const Shape& sample, const std::string& session) const = 0;
