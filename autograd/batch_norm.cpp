@@ -8,7 +8,7 @@ namespace {
 Tensor detached(const Tensor& tensor) { return tensor.defined() ? tensor.detach() : Tensor(); }
 
 BatchNormShape checked_shape(const char* op, const Tensor& x, const BatchNormTensors& tensors,
-                             const BatchNormOptions& options, ActivationKind activation) {
+                             const BatchNormOptions& options) {
   check_same(
       op, {x, tensors.weight, tensors.bias, tensors.channel_bias, tensors.running_mean, tensors.running_var});
   if (x.shape().rank() < 2) throw ShapeError(op, text("input must be (..., C): ", x.shape()));
@@ -28,7 +28,7 @@ BatchNormShape checked_shape(const char* op, const Tensor& x, const BatchNormTen
   const std::int64_t rows = channels ? x.elements() / channels : 0;
   if (options.training && rows < 2)
     throw ShapeError(op, text("training needs more than one value per channel: ", x.shape()));
-  return {rows, channels, options.eps, options.momentum, {activation}};
+  return {rows, channels, options.eps, options.momentum, options.activation};
 }
 
 struct BatchNormBackward final : Node {
@@ -59,8 +59,8 @@ struct BatchNormBackward final : Node {
 };
 
 Tensor normalise(const char* op, const Tensor& x, const BatchNormTensors& tensors,
-                 const BatchNormOptions& options, ActivationKind activation) {
-  const BatchNormShape shape = checked_shape(op, x, tensors, options, activation);
+                 const BatchNormOptions& options) {
+  const BatchNormShape shape = checked_shape(op, x, tensors, options);
   const Tensor y = empty_like(x);
   BatchNormBackward node;
   dispatch(op, x.dtype(), [&]<class T>() {
@@ -94,12 +94,13 @@ Tensor normalise(const char* op, const Tensor& x, const BatchNormTensors& tensor
 
 }  // namespace
 
-Tensor batch_norm_elu(const Tensor& x, const BatchNormTensors& tensors, const BatchNormOptions& options) {
-  return normalise("batch_norm_elu", x, tensors, options, ActivationKind::elu);
+Tensor batch_norm(const Tensor& x, const BatchNormTensors& tensors, const BatchNormOptions& options) {
+  return normalise("batch_norm", x, tensors, options);
 }
 
-Tensor batch_norm(const Tensor& x, const BatchNormTensors& tensors, const BatchNormOptions& options) {
-  return normalise("batch_norm", x, tensors, options, ActivationKind::identity);
+Tensor batch_norm_elu(const Tensor& x, const BatchNormTensors& tensors, BatchNormOptions options) {
+  options.activation = {ActivationKind::elu};
+  return normalise("batch_norm_elu", x, tensors, options);
 }
 
 }  // namespace fovea

@@ -1,6 +1,4 @@
-#include "kernels/mask_readout.hpp"
-
-#include "autograd/op.hpp"
+#include "autograd/mask_readout.hpp"
 
 namespace fovea {
 namespace {
@@ -60,14 +58,13 @@ struct MaskReadoutBackward final : Node {
 
 }  // namespace
 
-Tensor mask_readout(const Tensor& x, const Tensor& mask, const Tensor& features, const Tensor& scale,
-                    const Tensor& bias, bool neurons_last) {
-  const MaskReadoutShape shape = checked_shape(x, mask, features, scale, bias, neurons_last);
+Tensor weighted_readout(const char* op, const MaskReadoutShape& shape, const Shape& result, const Tensor& x,
+                        const Tensor& mask, const Tensor& features, const Tensor& scale, const Tensor& bias) {
   const std::int64_t taps = shape.pixels * shape.channels;
   const Tensor weight({taps, shape.neurons}, x.dtype(), x.device());
   const Tensor z({shape.rows, shape.neurons}, x.dtype(), x.device());
-  const Tensor y({x.shape()[0], x.shape()[1], shape.neurons}, x.dtype(), x.device());
-  dispatch("mask_readout", x.dtype(), [&]<class T>() {
+  const Tensor y(result, x.dtype(), x.device());
+  dispatch(op, x.dtype(), [&]<class T>() {
     const KernelTables<T>& kernels = tables<T>(x.device());
     const Queue queue = queue_of(x);
     kernels.mask_readout.weight(weight.data<T>(), mask.data<T>(), features.data<T>(), shape, queue);
@@ -89,6 +86,13 @@ Tensor mask_readout(const Tensor& x, const Tensor& mask, const Tensor& features,
     record(y, {x, mask, features, scale, bias}, std::move(node));
   }
   return y;
+}
+
+Tensor mask_readout(const Tensor& x, const Tensor& mask, const Tensor& features, const Tensor& scale,
+                    const Tensor& bias, bool neurons_last) {
+  const MaskReadoutShape shape = checked_shape(x, mask, features, scale, bias, neurons_last);
+  return weighted_readout("mask_readout", shape, {x.shape()[0], x.shape()[1], shape.neurons}, x, mask,
+                          features, scale, bias);
 }
 
 }  // namespace fovea

@@ -3,7 +3,7 @@
 // softplus, by way of double precision, 0.51. NaN goes through. Coefficients of log: Cephes (Moshier 1992).
 #pragma once
 #include "engine/simd.hpp"
-#include "kernels/activation.hpp"
+#include "fovea/activation.hpp"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 
@@ -187,6 +187,12 @@ struct Activated {
       const F16 shifted = sub(x, x_shift);
       return add(select(less(zero, shifted), shifted, expm1_of_negative(shifted)), y_shift);
     }
+    if constexpr (kind == ActivationKind::tanh) {  // of |x|: -expm1(-2 |x|) / (2 + expm1(-2 |x|))
+      const F16 e = expm1_of_negative(mul(F16::broadcast(-2.0f), absolute_of(x)));
+      const F16 y = div(sub(zero, e), add(F16::broadcast(2.0f), e));
+      return select(less(x, zero), sub(zero, y), y);
+    }
+    if constexpr (kind == ActivationKind::absolute) return absolute_of(x);
     return x;
   }
 
@@ -197,6 +203,9 @@ struct Activated {
     if constexpr (kind == ActivationKind::requ) return select(less(zero, x), add(x, x), zero);
     if constexpr (kind == ActivationKind::softplus) return sigmoid(x);
     if constexpr (kind == ActivationKind::elu) return exp_of_negative(min(zero, sub(x, x_shift)));
+    if constexpr (kind == ActivationKind::tanh) return sub(one, mul(value(x), value(x)));
+    if constexpr (kind == ActivationKind::absolute)
+      return select(less(zero, x), one, select(less(x, zero), sub(zero, one), zero));
     return one;
   }
 };
@@ -230,6 +239,10 @@ FOVEA_INLINE void with_activation(const Activation& activation, const Body& body
       return body(activated<ActivationKind::softplus>(activation));
     case ActivationKind::requ:
       return body(activated<ActivationKind::requ>(activation));
+    case ActivationKind::tanh:
+      return body(activated<ActivationKind::tanh>(activation));
+    case ActivationKind::absolute:
+      return body(activated<ActivationKind::absolute>(activation));
   }
 }
 

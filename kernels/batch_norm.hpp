@@ -4,7 +4,7 @@
 // Training: mean and biased variance of the rows. Evaluation: the running statistics.
 #pragma once
 #include "engine/queue.hpp"
-#include "kernels/activation.hpp"
+#include "fovea/activation.hpp"
 
 namespace fovea {
 

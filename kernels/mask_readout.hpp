@@ -5,7 +5,7 @@
 // the parts around it.
 #pragma once
 #include "engine/queue.hpp"
-#include "kernels/activation.hpp"
+#include "fovea/activation.hpp"
 
 namespace fovea {
 

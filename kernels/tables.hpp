@@ -4,15 +4,21 @@
 #include <vector>
 
 #include "fovea/device.hpp"
+#include "kernels/activation.hpp"
 #include "kernels/batch_norm.hpp"
 #include "kernels/conv3d.hpp"
 #include "kernels/elementwise.hpp"
+#include "kernels/feature_sum.hpp"
 #include "kernels/frames.hpp"
+#include "kernels/gather.hpp"
+#include "kernels/gaussian_grid.hpp"
 #include "kernels/gaussian_mask.hpp"
 #include "kernels/loss.hpp"
 #include "kernels/mask_readout.hpp"
 #include "kernels/matmul.hpp"
+#include "kernels/normalize_rows.hpp"
 #include "kernels/optimizer.hpp"
+#include "kernels/point_readout.hpp"
 #include "kernels/random.hpp"
 #include "kernels/regularizer.hpp"
 #include "kernels/sepconv3d.hpp"
@@ -29,9 +35,15 @@ struct KernelTables {
   MatmulKernels<T> matmul{};
   GaussianMaskKernels<T> gaussian_mask{};
   MaskReadoutKernels<T> mask_readout{};
+  FeatureSumKernels<T> feature_sum{};
+  PointReadoutKernels<T> point_readout{};
+  GaussianGridKernels<T> gaussian_grid{};
+  GatherKernels<T> gather{};
+  NormalizeRowsKernels<T> normalize_rows{};
   LossKernels<T> loss{};
   RegularizerKernels<T> regularizer{};
   ElementwiseKernels<T> elementwise{};
+  ActivationKernels<T> activation{};
   FramesKernels<T> frames{};
   OptimizerKernels<T> optimizer{};
   RandomKernels<T> random{};
@@ -49,11 +61,21 @@ struct KernelTables {
   X(gaussian_mask, forward) X(gaussian_mask, grad_parameters)                                       \
   X(mask_readout, weight) X(mask_readout, grad_weight) X(mask_readout, activate)                    \
   X(mask_readout, grad_activate)                                                                    \
+  X(feature_sum, forward) X(feature_sum, grad)                                                      \
+  X(point_readout, forward) X(point_readout, grad_input) X(point_readout, grad_points)              \
+  X(gaussian_grid, forward) X(gaussian_grid, grad)                                                  \
+  X(gather, forward) X(gather, grad)                                                                \
+  X(normalize_rows, forward) X(normalize_rows, grad)                                                \
   X(loss, poisson) X(loss, correlation) X(loss, scale_slope)                                        \
   X(regularizer, laplace) X(regularizer, group_sparsity) X(regularizer, temporal_smoothing)         \
   X(regularizer, absolute_sum) X(regularizer, gaussian_extent)                                      \
-  X(elementwise, add) X(elementwise, scale) X(elementwise, permute) X(elementwise, clamp_min)       \
-  X(elementwise, absolute)                                                                          \
+  X(regularizer, filter_norms) X(regularizer, square_sum)                                           \
+  X(elementwise, add) X(elementwise, scale) X(elementwise, permute) X(elementwise, multiply)        \
+  X(elementwise, copy_channels) X(elementwise, clamp) X(elementwise, absolute)                      \
+  X(elementwise, unit_norm)                                                                         \
+  X(activation, forward) X(activation, grad) X(activation, parametric_relu)                         \
+  X(activation, parametric_relu_grad) X(activation, parametric_softplus)                            \
+  X(activation, parametric_softplus_grad)                                                           \
   X(frames, max_pool) X(frames, max_pool_grad) X(frames, average_pool) X(frames, average_pool_grad) \
   X(frames, scale_channels) X(frames, slice_frames) X(frames, slice_frames_grad)                    \
   X(optimizer, adamw) X(optimizer, sum_of_squares)                                                  \

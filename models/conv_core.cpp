@@ -7,15 +7,6 @@ constexpr auto where = "CoreReadout";
 
 }  // namespace
 
-ConvLayer::Norm::Norm(std::int64_t channels, const Placement& p) {
-  weight = add_tensor("weight", Role::parameter, Tensor::full({channels}, 1.0, p.dtype, p.device));
-  bias = add_tensor("bias", Role::parameter, Tensor::zeros({channels}, p.dtype, p.device));
-  running_mean = add_tensor("running_mean", Role::statistic, Tensor::zeros({channels}, p.dtype, p.device));
-  running_var = add_tensor("running_var", Role::statistic, Tensor::full({channels}, 1.0, p.dtype, p.device));
-  num_batches_tracked =
-      add_tensor("num_batches_tracked", Role::statistic, Tensor::zeros({}, DType::i64, p.device));
-}
-
 ConvLayer::Bias::Bias(std::int64_t channels, const Placement& p) {
   bias = add_tensor("bias", Role::parameter, Tensor::zeros({1, channels, 1, 1, 1}, p.dtype, p.device));
 }
@@ -24,7 +15,7 @@ ConvLayer::ConvLayer(std::unique_ptr<CoreConvolution> convolution, const Options
                      const Placement& placement)
     : conv_(std::move(convolution)),
       options_(options),
-      norm_(out_channels(), placement),
+      norm_(out_channels(), {}, placement),
       bias_(out_channels(), placement) {
   add_child("conv", *conv_);
   add_child("norm", norm_);
@@ -32,12 +23,7 @@ ConvLayer::ConvLayer(std::unique_ptr<CoreConvolution> convolution, const Options
 }
 
 Tensor ConvLayer::forward(const Tensor& x, const Pass& pass) const {
-  Tensor y = conv_->forward(x);
-  const BatchNormTensors norm{norm_.weight, norm_.bias, bias_.bias, norm_.running_mean, norm_.running_var};
-  BatchNormOptions options;
-  options.training = pass.training && !norm_.frozen();
-  y = batch_norm_elu(y, norm, options);
-  if (options.training) norm_.num_batches_tracked.fill(norm_.num_batches_tracked.item() + 1);
+  Tensor y = norm_.forward(conv_->forward(x), pass, {ActivationKind::elu}, {{}, bias_.bias});
   if (pass.training && pass.random && options_.dropout > 0) {
     const Tensor factors({y.shape()[0], out_channels()}, y.dtype(), y.device());
     pass.random->dropout_factors(factors, options_.dropout);

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "fovea/core_readout.hpp"
+#include "models/batch_norm_layer.hpp"
 #include "models/core_convolution.hpp"
 
 namespace fovea {
@@ -24,10 +25,6 @@ class ConvLayer : public Module {
   const Options& options() const { return options_; }
 
  private:
-  struct Norm : Module {
-    Norm(std::int64_t channels, const Placement& placement);
-    Tensor weight, bias, running_mean, running_var, num_batches_tracked;
-  };
   struct Bias : Module {
     Bias(std::int64_t channels, const Placement& placement);
     Tensor bias;
@@ -35,7 +32,7 @@ class ConvLayer : public Module {
 
   std::unique_ptr<CoreConvolution> conv_;
   Options options_;
-  Norm norm_;
+  BatchNormLayer norm_;
   Bias bias_;
 };
 

@@ -1,11 +1,10 @@
 #include "fovea/core_readout.hpp"
 
 #include "models/conv_core.hpp"
-#include "models/losses.hpp"
 #include "models/mask_readouts.hpp"
 #include "models/parameters.hpp"
 #include "models/registry.hpp"
-#include "models/sessions.hpp"
+#include "models/session_model.hpp"
 
 namespace fovea {
 namespace {
@@ -169,20 +168,17 @@ void check(const CoreReadoutOptions& o) {
                  Json(o.spatial_kernel_sizes[0]));
 }
 
-class CoreReadout : public Model {
+class CoreReadout : public SessionModel {
  public:
-  CoreReadout(const CoreReadoutOptions& options, const std::vector<SessionOptions>& sessions,
-              LossFunction loss, LossFunction metric, const Placement& placement, std::uint64_t seed)
-      : options_(options),
-        session_options_(sessions),
-        loss_(std::move(loss)),
-        metric_(std::move(metric)),
-        placement_(placement),
+  CoreReadout(const CoreReadoutOptions& options, Common common, const Placement& placement,
+              std::uint64_t seed)
+      : SessionModel(std::move(common), placement),
+        options_(options),
         random_(seed),
         core_(options, placement, random_) {
     add_child("core", core_);
     const CoreSizes sizes = core_.sizes({options.in_shape[1], options.in_shape[2], options.in_shape[3]});
-    for (const SessionOptions& session : sessions) {
+    for (const SessionOptions& session : session_options()) {
       const CoreMaskReadout::Geometry geometry{core_.out_channels(), sizes.output[1], sizes.output[2],
                                                session.n_neurons};
       check_size(geometry, session.key);
@@ -192,55 +188,17 @@ class CoreReadout : public Model {
     add_child("readout", readout_group_);
   }
 
-  std::string class_name() const override { return where; }
-  const Placement& placement() const override { return placement_; }
-  double learning_rate() const override { return options_.learning_rate; }
-  bool takes_movies() const override { return true; }
-  Shape in_shape() const override {
-    return {options_.in_shape[0], options_.in_shape[1], options_.in_shape[2], options_.in_shape[3]};
-  }
-
-  std::string config() const override {
-    Json section{{"class", where}};
-    section.update(parameter_table().write(options_));
-    section["loss"] = loss_.config;
-    section["metric"] = metric_.config;
-    section["sessions"] = write_sessions(session_options_);
-    return section.dump();
-  }
-
-  std::vector<std::string> sessions() const override {
-    std::vector<std::string> keys;
-    for (const SessionOptions& session : session_options_) keys.push_back(session.key);
-    return keys;
-  }
-
-  std::int64_t n_neurons(const std::string& session) const override {
-    return readout(session).geometry().neurons;
-  }
-
   Shape output_shape(const Shape& sample, const std::string& session) const override {
-    return {core_.sizes(checked_size(sample)).output[0], readout(session).geometry().neurons};
+    return {core_.sizes(checked_size(sample)).output[0], n_neurons(session)};
   }
 
   Tensor forward(const ModelInput& input, const Pass& pass) const override {
     const CoreMaskReadout& readout_of_session = readout(input.session);
-    const Shape& x = input.stimulus.shape();
-    if (x.rank() != 5)
-      throw ShapeError(where, text("stimulus must be (B,T,H,W,C) inside, (B,C,T,H,W) outside: ", x));
-    core_.sizes(checked_size({x[4], x[1], x[2], x[3]}));
+    core_.sizes(checked_size(sample_of(input.stimulus)));
     return readout_of_session.forward(core_.forward(input.stimulus, pass));
   }
 
   void apply_constraints(const std::string& session) const override { readout(session).apply_constraints(); }
-  Tensor loss(const Tensor& output, const Tensor& responses) const override {
-    return loss_.evaluate(output, responses);
-  }
-  Tensor metric(const Tensor& output, const Tensor& responses) const override {
-    const Tensor value = metric_.evaluate(output, responses);
-    // Reported with a plus sign, as openretina does.
-    return metric_.config.value("negate", true) ? scale(value, -1.0) : value;
-  }
   Tensor core_regularizer() const override { return core_.regularizer(); }
   Tensor readout_regularizer(const std::string& session) const override {
     return readout(session).regularizer();
@@ -249,31 +207,15 @@ class CoreReadout : public Model {
   ModelDescription describe(const Shape& sample) const override;
 
  private:
-  struct Group : Module {
-    using Module::add_child;
-  };
-
-  const CoreMaskReadout& readout(const std::string& session) const {
-    for (std::size_t i = 0; i < readouts_.size(); ++i)
-      if (session_options_[i].key == session) return *readouts_[i];
-    std::string known;
-    for (const SessionOptions& one : session_options_) known += (known.empty() ? "" : ", ") + one.key;
-    throw ConfigError(where, text("unknown session '", session, "'. Known: ", known));
-  }
+  const CoreMaskReadout& readout(const std::string& session) const { return *readouts_[index_of(session)]; }
 
   /// (T,H,W) of a sample (C,T,H,W) whose channels and map fit the model.
   std::array<std::int64_t, 3> checked_size(const Shape& sample) const {
-    if (sample.rank() != 4 || sample[0] != options_.in_shape[0] || sample[2] != options_.in_shape[2] ||
-        sample[3] != options_.in_shape[3])
-      throw ShapeError(where, text("stimulus must be (", options_.in_shape[0], ", T, ", options_.in_shape[2],
-                                   ", ", options_.in_shape[3], ") per sample: ", sample));
+    check_sample(sample);
     return {sample[1], sample[2], sample[3]};
   }
 
   CoreReadoutOptions options_;
-  std::vector<SessionOptions> session_options_;
-  LossFunction loss_, metric_;
-  Placement placement_;
   Random random_;
   ConvCore core_;
   Group readout_group_;
@@ -336,44 +278,29 @@ ModelDescription CoreReadout::describe(const Shape& sample) const {
         g.height, " x ", g.width, " -> ", g.neurons, ")", options_.readout_scale ? " with scale" : "",
         options_.readout_bias ? options_.readout_scale ? " and bias" : " with bias" : "",
         options_.readout_positive ? ", positive" : "");
-    result.layers.push_back({"readout." + session_options_[i].key,
+    result.layers.push_back({"readout." + session_options()[i].key,
                              what,
                              {sizes.output[0], g.neurons},
                              readouts_[i]->parameter_count()});
-    tree += text("    (", session_options_[i].key, "): ", what, '\n');
+    tree += text("    (", session_options()[i].key, "): ", what, '\n');
   }
   result.tree = tree + "  )\n)";
   return result;
 }
 
-/// The loss under `key`, or the default.
-LossFunction read_loss(const Json& section, const std::string& key, const Json& otherwise) {
-  const Json given = section.value(key, Json());
-  return make_loss(text(where, '.', key), given.is_null() ? otherwise : given, true);
-}
-
-/// `metric` has a second name.
-LossFunction read_metric(const Json& section) {
-  const Json otherwise{{"class", "CorrelationLoss3d"}, {"avg", true}};
-  if (section.value("correlation_loss", Json()).is_null()) return read_loss(section, "metric", otherwise);
-  if (!section.value("metric", Json()).is_null())
-    throw ConfigError(where, text("metric and correlation_loss are two names of one parameter, give one: ",
-                                  shown(section["metric"]), ", ", shown(section["correlation_loss"])));
-  return read_loss(section, "correlation_loss", otherwise);
-}
-
-std::unique_ptr<Model> build(const CoreReadoutOptions& options, const std::vector<SessionOptions>& sessions,
-                             const Json& section, const Placement& placement, std::uint64_t seed) {
-  check(options);
-  return std::make_unique<CoreReadout>(options, sessions,
-                                       read_loss(section, "loss", {{"class", "PoissonLoss3d"}}),
-                                       read_metric(section), placement, seed);
-}
-
 std::unique_ptr<Model> make(const Json& section, const Placement& placement, std::uint64_t seed) {
-  const CoreReadoutOptions options = parameter_table().parse(
-      section, {"class", "sessions", "n_neurons_dict", "data_info", "loss", "metric", "correlation_loss"});
-  return build(options, read_sessions(where, section), section, placement, seed);
+  const ParameterTable<CoreReadoutOptions> table = parameter_table();
+  const CoreReadoutOptions o = table.parse(section, common_keys());
+  const std::vector<SessionOptions> sessions = read_sessions(where, section);
+  check(o);
+  auto [loss, metric] = read_losses(where, section, true, {{"class", "PoissonLoss3d"}},
+                                    {{"class", "CorrelationLoss3d"}, {"avg", true}});
+  return std::make_unique<CoreReadout>(
+      o,
+      SessionModel::Common{where, table.write(o), sessions, std::move(loss), std::move(metric),
+                           Shape{o.in_shape[0], o.in_shape[1], o.in_shape[2], o.in_shape[3]},
+                           o.learning_rate},
+      placement, seed);
 }
 
 }  // namespace

@@ -5,9 +5,12 @@
 namespace fovea {
 
 extern const ModelClass core_readout_class;  // core_readout.cpp
+extern const ModelClass klindt_core_readout_2d_class,
+    klindt_core_readout_3d_class;  // klindt_core_readout.cpp
 
 const std::vector<ModelClass>& model_classes() {
-  static const std::vector<ModelClass> classes{core_readout_class};
+  static const std::vector<ModelClass> classes{klindt_core_readout_2d_class, klindt_core_readout_3d_class,
+                                               core_readout_class};
   return classes;
 }
 

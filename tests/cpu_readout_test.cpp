@@ -48,7 +48,7 @@ TEST_CASE("add, scale, clamp and absolute of any length") {
     }
     check_kernel({}, {{n, 0, {0}, random_normal(n, 2)}},
                  [&](const auto& tables, auto, auto out, const Queue& q) {
-                   tables.elementwise.clamp_min(out[0], 0.25, count, q);
+                   tables.elementwise.clamp(out[0], 0.25, 1.5, count, q);
                  });
     check_kernel({}, {{n, 0, {0}, random_normal(n, 2)}},
                  [&](const auto& tables, auto, auto out, const Queue& q) {

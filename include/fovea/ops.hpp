@@ -4,8 +4,10 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "fovea/activation.hpp"
 #include "fovea/tensor.hpp"
 
 namespace fovea {
@@ -90,12 +92,27 @@ struct BatchNormOptions {
   double eps = 1e-5;
   double momentum = 0.1;
   bool training = false;
+  Activation activation{};
 };
-/// elu(batch_norm(x) + channel_bias) over all axes but the last, in one pass. Training with one value per
-/// channel is an error, as in PyTorch.
-Tensor batch_norm_elu(const Tensor& x, const BatchNormTensors& tensors, const BatchNormOptions& options);
-/// The same without the nonlinearity.
+/// activation(batch_norm(x) + channel_bias) over all axes but the last, in one pass. Training with one value
+/// per channel is an error, as in PyTorch.
 Tensor batch_norm(const Tensor& x, const BatchNormTensors& tensors, const BatchNormOptions& options);
+/// The same with an ELU.
+Tensor batch_norm_elu(const Tensor& x, const BatchNormTensors& tensors, BatchNormOptions options);
+
+/// activation(x), elementwise.
+Tensor activate(const Tensor& x, const Activation& activation);
+/// u = x - thresh: u < 0 ? neg_slope * u : pos_slope * u; the three tensors have one value each, gradients go
+/// to x and the slopes. Source: Klindt et al., ParametricReLU.
+Tensor parametric_relu(const Tensor& x, const Tensor& thresh, const Tensor& neg_slope,
+                       const Tensor& pos_slope);
+/// max(alpha * softplus(beta * x + gamma), least); the three tensors have one value each and get no gradient.
+Tensor parametric_softplus(const Tensor& x, const Tensor& alpha, const Tensor& beta, const Tensor& gamma,
+                           std::optional<double> least = {});
+/// a * b, elementwise.
+Tensor multiply(const Tensor& a, const Tensor& b);
+/// The channels of all tensors (..., C_i) side by side, in their order.
+Tensor concatenate_channels(const std::vector<Tensor>& tensors);
 
 /// Max and average pooling of (B,T,H,W,C) with stride = kernel (t,h,w); incomplete windows are dropped.
 Tensor max_pool3d(const Tensor& x, std::array<std::int64_t, 3> kernel);
@@ -115,6 +132,49 @@ Tensor gaussian_mask(const Tensor& mask_mean, const Tensor& mask_log_var, const 
 /// scale, bias (N) or undefined.
 Tensor mask_readout(const Tensor& x, const Tensor& mask, const Tensor& features, const Tensor& scale,
                     const Tensor& bias, bool neurons_last = false);
+
+struct FactorizedReadoutOptions {
+  bool masks_neurons_last = false;  ///< masks in the order (P,N) instead of (N,P)
+  bool final_relu = false;
+};
+/// sum_c features[c,n] sum_p x[..,p,c] masks[n,p] + bias_n, through a relu if asked: x (B,H,W,C) -> (B,N) or
+/// (B,T,H,W,C) -> (B,T,N). masks (N,H,W) or any shape with N*P elements in that order, P = H*W; features any
+/// shape with C*N elements in the order (C,N); bias (N) or undefined. No memory grows with C*P*N unless that
+/// is small. Source: neuralpredictors, FullFactorized2d.forward; KlindtReadout.
+Tensor factorized_readout(const Tensor& x, const Tensor& masks, const Tensor& features, const Tensor& bias,
+                          const FactorizedReadoutOptions& options = {});
+
+/// sum_c features[c,n] * bilinear(x[b,:,:,c], grid[b,n]) + bias_n: x (B,H,W,C) -> (B,N). grid (B,N,2), or
+/// (1,N,2) for all images, component 0 along the width, both from -1 to 1; features any shape with C*N
+/// elements in the order (C,N); bias (N) or undefined. bilinear is torch.nn.functional.grid_sample with zeros
+/// padding; NaN positions read zeros. Source: neuralpredictors, FullGaussian2d.forward.
+Tensor point_readout(const Tensor& x, const Tensor& grid, const Tensor& features, const Tensor& bias,
+                     bool align_corners = true);
+
+enum class GaussType {
+  full,          ///< sigma (N,2,2): d_i = sum_j sigma[n,i,j] noise_j
+  uncorrelated,  ///< sigma (N,2): d_i = sigma[n,i] noise_i
+  isotropic      ///< sigma (N): d_i = sigma[n] noise_i
+};
+/// Positions clamp(mu + d, -1, 1) + shift[b] for point_readout: (B,N,2), or (1,N,2) where neither noise nor
+/// shift has B. mu and sigma of any shape with 2N, and 4N, 2N or N, elements in the order above; noise
+/// (B,N,2), or (1,N,2) for all images, gets no gradient, undefined it is 0; shift (B,2) or undefined.
+/// Source: neuralpredictors, FullGaussian2d.sample_grid.
+Tensor gaussian_grid(const Tensor& mu, const Tensor& sigma, const Tensor& noise, const Tensor& shift,
+                     GaussType type);
+
+/// Entry index[n] of an axis of x for every n, times scales[n]: the axis then has as many entries as index,
+/// i64 (N), has values. scales of any shape with N elements, or undefined. How neurons share features and
+/// positions.
+Tensor gather(const Tensor& x, const Tensor& index, int axis, const Tensor& scales = {});
+
+/// x_n / (||x_n||_2 + 1e-6) for the rows n of axis 0. The gradient at a zero row takes the norm as constant.
+/// The output may be changed in place before the backward pass: the gradient is that of the unchanged one.
+/// Source: neuralpredictors, FullFactorized2d.normalized_spatial.
+Tensor normalize_rows(const Tensor& x);
+
+/// torch.nn.functional.linear: x (B,I), weight (O,I), bias (O) or undefined -> (B,O).
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 
 /// C (M,N) = A (M,K) B (K,N).
 Tensor matmul(const Tensor& a, const Tensor& b);
@@ -178,6 +238,25 @@ Tensor laplace_ratio(const Tensor& w);
 /// The same of filters in time (..., KT, 1, 1), lap = valid [-1 2 -1]. Source: openretina,
 /// TimeLaplaceL23dnorm.
 Tensor laplace_ratio_time(const Tensor& w);
+/// How neuralpredictors' Laplacian regularizers weigh lap = 3x3 Laplacian of the filters w (..., K, K),
+/// padded with `padding` zeros on each side; agg is the mean, or the sum.
+enum class InputRegularizer {
+  laplace_l2,           ///< agg(lap^2) / 2
+  laplace_l2_norm,      ///< agg(lap^2) / agg(w^2)
+  laplace_l1,           ///< agg(|lap|)
+  gaussian_laplace_l2,  ///< agg((lap (1 - g))^2) / agg(w^2), g a Gaussian of sigma K / 4, scaled to 0 .. 1
+};
+struct InputRegularizerOptions {
+  InputRegularizer kind = InputRegularizer::laplace_l2;
+  std::int64_t padding = 0;  ///< the Gaussian needs 1
+  bool mean = true;
+};
+/// Source: neuralpredictors, regularizers.py (LaplaceL2, LaplaceL2norm, LaplaceL1, GaussianLaplaceL2).
+Tensor input_regularizer(const Tensor& w, const InputRegularizerOptions& options);
+/// mean over o, i of |w_oi|, the norm over the taps of w (O,I,...). Source: neuralpredictors, group sparsity.
+Tensor mean_filter_norm(const Tensor& w);
+/// sum w^2.
+Tensor square_sum(const Tensor& w);
 /// sum_o [ sum_i |w_oi| / sqrt(1e-8 + sum_i |w_oi|^2) ] of w (O,I,...). Source: openretina, group sparsity.
 Tensor group_sparsity(const Tensor& w);
 /// Ramp-weighted energy of the harmonics (O,I,K), divided by O. Source: openretina, temporal smoothing.
@@ -191,6 +270,10 @@ Tensor gaussian_extent(const Tensor& mask_mean, const Tensor& mask_log_var, doub
 // ---- in-place constraints, outside differentiation
 
 void clamp_min_(const Tensor& x, double least);
+void clamp_(const Tensor& x, double least, double most);
 void abs_(const Tensor& x);
+/// x / sqrt(sum x^2 + eps), the sum over the axes first_axis .. last_axis: the "norm" constraint of the
+/// Klindt models.
+void unit_norm_(const Tensor& x, int first_axis, int last_axis, double eps = 1e-5);
 
 }  // namespace fovea

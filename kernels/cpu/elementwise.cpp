@@ -28,10 +28,30 @@ void scale(float* y, const float* x, double factor, std::int64_t count, Write mo
   write_all(y, count, mode, queue, [&](std::int64_t i, auto part) { return mul(part.load(x + i), by); });
 }
 
-void clamp_min(float* x, double least, std::int64_t count, const Queue& queue) {
-  const F16 bound = F16::broadcast(static_cast<float>(least));
+void multiply(float* y, const float* a, const float* b, std::int64_t count, Write mode, const Queue& queue) {
+  write_all(y, count, mode, queue,
+            [&](std::int64_t i, auto part) { return mul(part.load(a + i), part.load(b + i)); });
+}
+
+void copy_channels(float* y, const float* x, const ChannelCopy& s, Write mode, const Queue& queue) {
+  const std::int64_t rows = s.count > 0 ? chunk_floats / s.count + 1 : s.rows;
+  for_each_chunk(queue, s.rows, rows, [&](std::int64_t begin, std::int64_t end, std::int64_t, int) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      float* to = y + row * s.y_channels + s.y_first;
+      const float* from = x + row * s.x_channels + s.x_first;
+      for_each_vector(0, s.count, [&](std::int64_t i, auto part) {
+        const F16 v = part.load(from + i);
+        part.save(to + i, mode == Write::accumulate ? add(part.load(to + i), v) : v);
+      });
+    }
+  });
+}
+
+/// max and min give their second operand where one is NaN.
+void clamp(float* x, double least, double most, std::int64_t count, const Queue& queue) {
+  const F16 low = F16::broadcast(static_cast<float>(least)), high = F16::broadcast(static_cast<float>(most));
   write_all(x, count, Write::overwrite, queue,
-            [&](std::int64_t i, auto part) { return max(bound, part.load(x + i)); });
+            [&](std::int64_t i, auto part) { return min(high, max(low, part.load(x + i))); });
 }
 
 void absolute(float* x, std::int64_t count, const Queue& queue) {
@@ -115,6 +135,15 @@ void permute(float* y, const float* x, const PermuteShape& s, Write mode, const 
 
 }  // namespace
 
-void fill(ElementwiseKernels<float>& table) { table = {add_values, scale, permute, clamp_min, absolute}; }
+/// All but unit_norm, whose weights are few.
+void fill(ElementwiseKernels<float>& table) {
+  table.add = add_values;
+  table.scale = scale;
+  table.permute = permute;
+  table.multiply = multiply;
+  table.copy_channels = copy_channels;
+  table.clamp = clamp;
+  table.absolute = absolute;
+}
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -6,6 +6,7 @@
 
 // X(name in KernelTables, type of the op's table)
 #define FOVEA_CPU_OPS(X)                \
+  X(activation, ActivationKernels)      \
   X(batch_norm, BatchNormKernels)       \
   X(conv3d, Conv3dKernels)              \
   X(elementwise, ElementwiseKernels)    \

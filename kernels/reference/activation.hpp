@@ -2,7 +2,7 @@
 #pragma once
 #include <cmath>
 
-#include "kernels/activation.hpp"
+#include "fovea/activation.hpp"
 #include "kernels/reference/reference.hpp"
 
 namespace fovea::reference {
@@ -22,11 +22,15 @@ T activated(const Activation& activation, T x) {
       return x > T(20) ? x : std::log1p(std::exp(x));
     case ActivationKind::requ:
       return x < T(0) ? T(0) : x * x;
+    case ActivationKind::tanh:
+      return std::tanh(x);
+    case ActivationKind::absolute:
+      return std::abs(x);
   }
   return x;
 }
 
-/// d activated / d x, 0 where relu and requ have a corner.
+/// d activated / d x, 0 where relu, requ and absolute have a corner.
 template <class T>
 T activation_slope(const Activation& activation, T x) {
   switch (activation.kind) {
@@ -44,6 +48,12 @@ T activation_slope(const Activation& activation, T x) {
     }
     case ActivationKind::requ:
       return x > T(0) ? T(2) * x : T(0);
+    case ActivationKind::tanh: {
+      const T y = std::tanh(x);
+      return T(1) - y * y;
+    }
+    case ActivationKind::absolute:
+      return x > T(0) ? T(1) : x < T(0) ? T(-1) : T(0);
   }
   return T(1);
 }

@@ -26,9 +26,23 @@ void permute(T* y, const T* x, const PermuteShape& s, Write mode, const Queue&) 
 }
 
 template <class T>
-void clamp_min(T* x, double least, std::int64_t count, const Queue&) {
-  for (std::int64_t i = 0; i < count; ++i)
+void multiply(T* y, const T* a, const T* b, std::int64_t count, Write mode, const Queue&) {
+  for (std::int64_t i = 0; i < count; ++i) write(y[i], a[i] * b[i], mode);
+}
+
+template <class T>
+void copy_channels(T* y, const T* x, const ChannelCopy& s, Write mode, const Queue&) {
+  for (std::int64_t row = 0; row < s.rows; ++row)
+    for (std::int64_t c = 0; c < s.count; ++c)
+      write(y[row * s.y_channels + s.y_first + c], x[row * s.x_channels + s.x_first + c], mode);
+}
+
+template <class T>
+void clamp(T* x, double least, double most, std::int64_t count, const Queue&) {
+  for (std::int64_t i = 0; i < count; ++i) {
     if (x[i] < static_cast<T>(least)) x[i] = static_cast<T>(least);
+    if (x[i] > static_cast<T>(most)) x[i] = static_cast<T>(most);
+  }
 }
 
 template <class T>
@@ -36,11 +50,25 @@ void absolute(T* x, std::int64_t count, const Queue&) {
   for (std::int64_t i = 0; i < count; ++i) x[i] = std::abs(x[i]);
 }
 
+template <class T>
+void unit_norm(T* x, const NormShape& s, const Queue&) {
+  for (std::int64_t o = 0; o < s.outer; ++o)
+    for (std::int64_t i = 0; i < s.inner; ++i) {
+      T* first = x + o * s.reduced * s.inner + i;
+      Wide<T> squares = static_cast<Wide<T>>(s.eps);
+      for (std::int64_t r = 0; r < s.reduced; ++r)
+        squares += static_cast<Wide<T>>(first[r * s.inner]) * first[r * s.inner];
+      const Wide<T> norm = std::sqrt(squares);
+      for (std::int64_t r = 0; r < s.reduced; ++r)
+        first[r * s.inner] = static_cast<T>(first[r * s.inner] / norm);
+    }
+}
+
 }  // namespace
 
 template <class T>
 void fill(ElementwiseKernels<T>& table) {
-  table = {add<T>, scale<T>, permute<T>, clamp_min<T>, absolute<T>};
+  table = {add<T>, scale<T>, permute<T>, multiply<T>, copy_channels<T>, clamp<T>, absolute<T>, unit_norm<T>};
 }
 template void fill(ElementwiseKernels<float>&);
 template void fill(ElementwiseKernels<double>&);

@@ -36,9 +36,15 @@ template <class T> void fill(BatchNormKernels<T>& table);       // batch_norm.cp
 template <class T> void fill(MatmulKernels<T>& table);          // matmul.cpp
 template <class T> void fill(GaussianMaskKernels<T>& table);    // gaussian_mask.cpp
 template <class T> void fill(MaskReadoutKernels<T>& table);     // mask_readout.cpp
+template <class T> void fill(FeatureSumKernels<T>& table);      // feature_sum.cpp
+template <class T> void fill(PointReadoutKernels<T>& table);    // point_readout.cpp
+template <class T> void fill(GaussianGridKernels<T>& table);    // gaussian_grid.cpp
+template <class T> void fill(GatherKernels<T>& table);          // gather.cpp
+template <class T> void fill(NormalizeRowsKernels<T>& table);   // normalize_rows.cpp
 template <class T> void fill(LossKernels<T>& table);            // loss.cpp
 template <class T> void fill(RegularizerKernels<T>& table);     // regularizer.cpp
 template <class T> void fill(ElementwiseKernels<T>& table);     // elementwise.cpp
+template <class T> void fill(ActivationKernels<T>& table);      // activation.cpp
 template <class T> void fill(FramesKernels<T>& table);          // frames.cpp
 template <class T> void fill(OptimizerKernels<T>& table);       // optimizer.cpp
 template <class T> void fill(RandomKernels<T>& table);          // random.cpp

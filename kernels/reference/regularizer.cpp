@@ -12,23 +12,25 @@ namespace {
 /// the filter.
 template <class Visit>
 void for_each_tap(const LaplaceShape& s, std::int64_t h, std::int64_t w, Visit visit) {
-  constexpr int neighbours[4][2] = {{-1, 0}, {1, 0}, {0, -1}, {0, 1}};
-  const int count = s.kind == LaplaceKind::time_ratio ? 2 : 4;
-  visit(h * s.width + w, count);
-  for (int n = 0; n < count; ++n) {
-    const std::int64_t row = h + neighbours[n][0], column = w + neighbours[n][1];
+  constexpr int taps[5][2] = {{0, 0}, {-1, 0}, {1, 0}, {0, -1}, {0, 1}};
+  const int neighbours = s.in_time ? 2 : 4;
+  for (int n = 0; n <= neighbours; ++n) {
+    const std::int64_t row = h + taps[n][0], column = w + taps[n][1];
     if (row < 0 || row >= s.height || column < 0 || column >= s.width) continue;
-    visit(row * s.width + column, -1);
+    visit(row * s.width + column, n ? -1 : neighbours);
   }
 }
 
-/// Calls visit(filter, row, column) for every centre of the Laplacian.
+/// Calls visit(filter, row, column, position among the centres of the filter) for every centre of the
+/// Laplacian.
 template <class Visit>
 void for_each_centre(const LaplaceShape& s, Visit visit) {
-  const std::int64_t border = 1 - s.padding, sides = s.kind == LaplaceKind::time_ratio ? 0 : border;
-  for (std::int64_t filter = 0; filter < s.filters; ++filter)
+  const std::int64_t border = 1 - s.padding, sides = s.in_time ? 0 : border;
+  for (std::int64_t filter = 0; filter < s.filters; ++filter) {
+    std::int64_t position = 0;
     for (std::int64_t h = border; h < s.height - border; ++h)
-      for (std::int64_t w = sides; w < s.width - sides; ++w) visit(filter, h, w);
+      for (std::int64_t w = sides; w < s.width - sides; ++w) visit(filter, h, w, position++);
+  }
 }
 
 // Sums and slopes are wide: a regularizer of a large readout has tens of millions of terms, and a slope can
@@ -51,26 +53,60 @@ Wide<T> squared_norm(const T* w, std::int64_t count) {
 }
 
 template <class T>
-void laplace(T* value, T* slope, const T* w, const LaplaceShape& s, const Queue&) {
+void laplace(T* value, T* slope, const T* w, const T* window, const LaplaceShape& s, const Queue&) {
   using W = Wide<T>;
   const std::int64_t size = s.height * s.width, count = s.filters * size;
+  const W factor = static_cast<W>(s.factor);
+  const auto windowed = [&](std::int64_t filter, std::int64_t h, std::int64_t column, std::int64_t position) {
+    return laplacian(w + filter * size, s, h, column) * (window ? static_cast<W>(window[position]) : W(1));
+  };
   W energy = 0;
-  for_each_centre(s, [&](std::int64_t filter, std::int64_t h, std::int64_t column) {
-    const W lap = laplacian(w + filter * size, s, h, column);
-    energy += lap * lap;
+  for_each_centre(s, [&](std::int64_t filter, std::int64_t h, std::int64_t column, std::int64_t position) {
+    const W lap = windowed(filter, h, column, position);
+    energy += s.absolute ? std::abs(lap) : lap * lap;
   });
-  const W norm = W(1e-6) + squared_norm(w, count), ratio = energy / norm;
-  *value = static_cast<T>(ratio);
+  const W norm = s.ratio ? static_cast<W>(s.eps) + squared_norm(w, count) : W(1);
+  *value = static_cast<T>(factor * energy / norm);
   if (!slope) return;
   std::vector<W> slopes(static_cast<std::size_t>(count));
-  for (std::int64_t i = 0; i < count; ++i) slopes[static_cast<std::size_t>(i)] = W(-2) * w[i] * ratio / norm;
-  for_each_centre(s, [&](std::int64_t filter, std::int64_t h, std::int64_t column) {
-    const W lap = laplacian(w + filter * size, s, h, column);
+  if (s.ratio)
+    for (std::int64_t i = 0; i < count; ++i)
+      slopes[static_cast<std::size_t>(i)] = W(-2) * factor * w[i] * (energy / norm) / norm;
+  for_each_centre(s, [&](std::int64_t filter, std::int64_t h, std::int64_t column, std::int64_t position) {
+    const W lap = windowed(filter, h, column, position);
+    W own = s.absolute ? W(lap > W(0)) - W(lap < W(0)) : W(2) * lap;
+    own *= factor * (window ? static_cast<W>(window[position]) : W(1)) / norm;
     for_each_tap(s, h, column, [&](std::int64_t at, int coefficient) {
-      slopes[static_cast<std::size_t>(filter * size + at)] += W(2) * static_cast<W>(coefficient) * lap / norm;
+      slopes[static_cast<std::size_t>(filter * size + at)] += static_cast<W>(coefficient) * own;
     });
   });
   for (std::int64_t i = 0; i < count; ++i) slope[i] = static_cast<T>(slopes[static_cast<std::size_t>(i)]);
+}
+
+/// The slope of a norm at zero is taken as zero.
+template <class T>
+void filter_norms(T* value, T* slope, const T* w, std::int64_t rows, std::int64_t taps, double factor,
+                  const Queue&) {
+  using W = Wide<T>;
+  W total = 0;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const T* filter = w + row * taps;
+    const W norm = std::sqrt(squared_norm(filter, taps));
+    total += norm;
+    if (!slope) continue;
+    const W by = norm == W(0) ? W(0) : static_cast<W>(factor) / norm;
+    for (std::int64_t k = 0; k < taps; ++k) slope[row * taps + k] = static_cast<T>(by * filter[k]);
+  }
+  *value = static_cast<T>(static_cast<W>(factor) * total);
+}
+
+template <class T>
+void square_sum(T* value, T* slope, const T* w, std::int64_t count, double factor, const Queue&) {
+  using W = Wide<T>;
+  *value = static_cast<T>(static_cast<W>(factor) * squared_norm(w, count));
+  if (!slope) return;
+  for (std::int64_t i = 0; i < count; ++i)
+    slope[i] = static_cast<T>(W(2) * static_cast<W>(factor) * static_cast<W>(w[i]));
 }
 
 /// The slope of a norm at zero is taken as zero.
@@ -153,7 +189,8 @@ void gaussian_extent(T* value, T* slope_mean, T* slope_log_var, const T* mean, c
 
 template <class T>
 void fill(RegularizerKernels<T>& table) {
-  table = {laplace<T>, group_sparsity<T>, temporal_smoothing<T>, absolute_sum<T>, gaussian_extent<T>};
+  table = {laplace<T>,    group_sparsity<T>, temporal_smoothing<T>, filter_norms<T>,
+           square_sum<T>, absolute_sum<T>,   gaussian_extent<T>};
 }
 template void fill(RegularizerKernels<float>&);
 template void fill(RegularizerKernels<double>&);

@@ -15,7 +15,13 @@ KernelTables<T> reference_tables() {
   reference::fill(tables.matmul);
   reference::fill(tables.gaussian_mask);
   reference::fill(tables.mask_readout);
+  reference::fill(tables.feature_sum);
+  reference::fill(tables.point_readout);
+  reference::fill(tables.gaussian_grid);
+  reference::fill(tables.gather);
+  reference::fill(tables.normalize_rows);
   reference::fill(tables.elementwise);
+  reference::fill(tables.activation);
   reference::fill(tables.frames);
   reference::fill(tables.random);
   return tables;

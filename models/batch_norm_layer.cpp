@@ -1,0 +1,30 @@
+#include "models/batch_norm_layer.hpp"
+
+namespace fovea {
+
+BatchNormLayer::BatchNormLayer(std::int64_t channels, const Options& options, const Placement& p)
+    : momentum_(options.momentum) {
+  const auto full = [&](double value) { return Tensor::full({channels}, value, p.dtype, p.device); };
+  if (options.affine) {
+    weight_ = add_tensor("weight", Role::parameter, full(1.0));
+    bias_ = add_tensor("bias", Role::parameter, full(0.0));
+  }
+  running_mean_ = add_tensor("running_mean", Role::statistic, full(0.0));
+  running_var_ = add_tensor("running_var", Role::statistic, full(1.0));
+  num_batches_tracked_ =
+      add_tensor("num_batches_tracked", Role::statistic, Tensor::zeros({}, DType::i64, p.device));
+}
+
+Tensor BatchNormLayer::forward(const Tensor& x, const Pass& pass, const Activation& activation,
+                               const Outside& outside) const {
+  BatchNormOptions options;
+  options.momentum = momentum_;
+  options.training = pass.training && !frozen();
+  options.activation = activation;
+  const Tensor scale = outside.scale ? outside.scale.reshape({outside.scale.elements()}) : weight_;
+  const Tensor y = batch_norm(x, {scale, bias_, outside.bias, running_mean_, running_var_}, options);
+  if (options.training) num_batches_tracked_.fill(num_batches_tracked_.item() + 1);
+  return y;
+}
+
+}  // namespace fovea
