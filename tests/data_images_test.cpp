@@ -103,7 +103,7 @@ TEST_CASE("images of neither shifted nor shuffled chunks, number by number") {
   REQUIRE(split.training[0] == 1);  // frames 4 .. 7
   const std::vector<float> x = batch->stimulus.to_vector<float>(), y = batch->responses.to_vector<float>();
   CHECK(std::vector<float>(x.begin(), x.begin() + 24) ==
-        std::vector<float>{0,  10, 20, 1000, 1010, 1020, 1,  11, 21, 1001, 1011, 1021,  //
+        std::vector<float>{40, 50, 60, 1040, 1050, 1060, 41, 51, 61, 1041, 1051, 1061,  //
                            50, 60, 70, 1050, 1060, 1070, 51, 61, 71, 1051, 1061, 1071});
   CHECK(std::vector<float>(y.begin(), y.begin() + 6) == std::vector<float>{6, 506, 1006, 7, 507, 1007});
   const std::vector<std::int64_t> frames = frames_of(split.training, 4);
