@@ -33,7 +33,7 @@ Tensor receptive_fields(const Model& model, const std::string& session, std::int
                         const FrameReader& read) {
   if (!model.takes_movies())
     throw ConfigError("receptive_fields", text("needs a model that takes movies, ", model.class_name(),
-                                               " takes images of shape ", model.in_shape()));
+                                               " takes images of shape: ", model.in_shape()));
   constexpr std::int64_t windows_at_once = 128;
   const Placement& placement = model.placement();
   const auto copy = model.clone();

@@ -55,14 +55,40 @@ Reach reach_of(const Model& model, const std::string& session, std::int64_t fram
   return reach;
 }
 
-/// Images of a batch that keeps memory small.
+/// Images of a batch, the same for all predictions of a session: few enough for little memory, and for a
+/// single image that takes the place of all of them.
 std::int64_t images_at_once(const Model& model, const std::string& session) {
-  constexpr std::int64_t values = 1 << 22;  // of the largest layer
+  constexpr std::int64_t values = 1 << 20;  // of the largest layer
   std::int64_t per_image = std::max(model.in_shape().elements(), model.n_neurons(session));
   for (const LayerDescription& layer : model.describe(model.in_shape()).layers)
     per_image = std::max(per_image, layer.output.elements());
-  return std::clamp<std::int64_t>(values / per_image, 1, 1024);
+  return std::clamp<std::int64_t>(values / per_image, 1, 64);
 }
+
+/// Batches of always the same size: ops may choose their way by it, and so the last bits of their results.
+class FullBatches {
+ public:
+  explicit FullBatches(std::int64_t size) : size_(size) {}
+  std::int64_t size() const { return size_; }
+
+  ModelInput filled(const ModelInput& input) {
+    return {input.session, filled(stimulus_, input.stimulus), filled(pupil_, input.pupil_center), {}};
+  }
+
+ private:
+  /// The rows, followed by earlier ones or zeros.
+  Tensor filled(Tensor& full, const Tensor& rows) const {
+    if (!rows || rows.shape()[0] == size_) return rows;
+    std::vector<std::int64_t> extents = rows.shape().vector();
+    extents[0] = size_;
+    if (!full) full = Tensor::zeros(Shape(extents), rows.dtype(), rows.device());
+    full.rows(0, rows.shape()[0]).copy_from(rows);
+    return full;
+  }
+
+  std::int64_t size_;
+  Tensor stimulus_, pupil_;
+};
 
 /// Every frames_per_image frames of a movie as an image.
 FrameTable predict_frames(const Model& model, const std::string& session, std::int64_t frames,
@@ -84,13 +110,15 @@ FrameTable predict_frames(const Model& model, const std::string& session, std::i
 FrameTable predict_images(const Model& model, const std::string& session, std::int64_t images,
                           const ImageReader& read, std::int64_t batch) {
   const NoGrad no_grad;
-  if (batch <= 0) batch = images_at_once(model, session);
+  FullBatches batches(images_at_once(model, session));
+  batch = batch <= 0 ? batches.size() : std::min(batch, batches.size());
   StepMemory memory(model.placement().device);
   FrameTable all{images, model.n_neurons(session), {}};
   for (std::int64_t begin = 0; begin < images; begin += batch) {
-    const ModelInput input = read(begin, std::min(begin + batch, images));
+    const std::int64_t count = std::min(batch, images - begin);
+    const ModelInput input = batches.filled(read(begin, begin + count));
     const StepMemory::Scope scope(memory, text("predict ", input.stimulus.shape()));
-    const FrameTable part = to_table(model.forward(input, {}));
+    const FrameTable part = rows(to_table(model.forward(input, {})), 0, count);
     all.values.insert(all.values.end(), part.values.begin(), part.values.end());
   }
   return all;

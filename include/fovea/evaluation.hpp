@@ -33,8 +33,9 @@ FrameTable predict_movie(const Model& model, const std::string& session, std::in
 /// them.
 using ImageReader = std::function<ModelInput(std::int64_t begin, std::int64_t end)>;
 
-/// Prediction for any number of images, one row of the table each. Does not apply constraints. `batch` images
-/// at a time, 0: as many as keep memory small.
+/// Prediction for any number of images, one row of the table each, the same bits however they are divided
+/// into calls and batches. Does not apply constraints. At most `batch` images are read at a time, 0: as many
+/// as keep memory small.
 FrameTable predict_images(const Model& model, const std::string& session, std::int64_t images,
                           const ImageReader& read, std::int64_t batch = 0);
 
