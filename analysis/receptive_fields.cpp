@@ -31,6 +31,9 @@ void add_sum(std::vector<double>& field, const Tensor& dx) {
 
 Tensor receptive_fields(const Model& model, const std::string& session, std::int64_t frames,
                         const FrameReader& read) {
+  if (!model.takes_movies())
+    throw ConfigError("receptive_fields", text("needs a model that takes movies, ", model.class_name(),
+                                               " takes images of shape: ", model.in_shape()));
   constexpr std::int64_t windows_at_once = 128;
   const Placement& placement = model.placement();
   const auto copy = model.clone();

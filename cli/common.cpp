@@ -84,11 +84,4 @@ Json with_sessions(const RunConfig& config, const DataSet& data) {
   return model;
 }
 
-void check_fits(const Model& model, const DataSet& data) {
-  const Shape sample = model.in_shape();
-  if (sample[0] != data.channels || sample[-2] != data.height || sample[-1] != data.width)
-    throw ConfigError("model", text("in_shape must fit the stimulus of ", data.channels, " channels, ",
-                                    data.height, " x ", data.width, " pixels: ", sample));
-}
-
 }  // namespace fovea::cli

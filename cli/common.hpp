@@ -49,7 +49,4 @@ Normalization model_normalization(const LoadedModel& loaded);
 /// The model section of a run completed with the sessions of the data.
 Json with_sessions(const RunConfig& config, const DataSet& data);
 
-/// ConfigError where the stimulus of the data is not what the model takes.
-void check_fits(const Model& model, const DataSet& data);
-
 }  // namespace fovea::cli

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "cli/common.hpp"
+#include "data/sample_form.hpp"
 #include "engine/system_memory.hpp"
 #include "training/memory_estimate.hpp"
 #include "training/trainability.hpp"
@@ -55,8 +56,9 @@ Described read_configured(const Options& options, const Placement& placement) {
   } else {
     const DataSet data = load_openretina(config.data);
     described.model = make_model(with_sessions(config, data).dump(), placement, seed);
-    check_fits(*described.model, data);
+    check_fits(*described.model, data, config.data);
   }
+  (void)sample_form(*described.model, config.data);  // without data it may be wrong as well
   described.resident = resident_memory();
   return described;
 }
@@ -66,8 +68,10 @@ Described read_file(const Options& options, const Placement& placement) {
     throw ConfigError("describe", "overrides need a configuration, not a model file");
   Described described;
   described.model = load_model(options.what, placement).model;
+  const Model& model = *described.model;
   described.data.batch_size = described.data.num_val_clips = 1;
-  described.data.train_chunk_size = described.data.clip_length = described.model->in_shape()[1];
+  described.data.train_chunk_size = described.data.clip_length =
+      model.takes_movies() ? model.in_shape()[1] : 1;
   return described;
 }
 
@@ -81,12 +85,23 @@ constexpr std::size_t most_for_a_file = std::size_t{1} << 30;
 void print_memory(const Described& described) {
   const std::size_t most = described.configured ? available_memory() : most_for_a_file;
   const DataOptions& data = described.data;
-  const std::string untrainable = why_untrainable(*described.model, data);
+  const SampleForm form = sample_form(*described.model, data);
+  std::string why = why_untrainable(*described.model, data);
+  if (!why.empty()) why = ", the model cannot be trained: " + why;
   std::optional<TrainingMemory> memory;
-  if (untrainable.empty())
-    memory = estimate_training_memory(*described.model, described.training, data, most);
-  fmt::print("training step, batch {} x {} frames: ", data.batch_size, data.train_chunk_size);
-  if (!untrainable.empty()) return fmt::print("not measured, the model cannot be trained: {}\n", untrainable);
+  if (why.empty()) {
+    try {
+      memory = estimate_training_memory(*described.model, described.training, data, most);
+    } catch (const ShapeError& error) {  // batch norm of a single value
+      why = text(": ", error.what());
+    }
+  }
+  if (form.images)
+    fmt::print("training step, batch {} images: ",
+               std::max<std::int64_t>(form.samples(data.batch_size, data.train_chunk_size), 0));
+  else
+    fmt::print("training step, batch {} x {} frames: ", data.batch_size, data.train_chunk_size);
+  if (!why.empty()) return fmt::print("not measured{}\n", why);
   if (!memory) return fmt::print("not measured, at most eight samples take over {}\n", megabytes(most));
   fmt::print("{} (parameters, gradients and moments {}, batch {}, activations and workspace {})\n",
              megabytes(memory->training_step()), megabytes(memory->model), megabytes(memory->batch),
@@ -100,10 +115,14 @@ void print_layers(const Model& model, const Shape& sample) {
   const ModelDescription description = model.describe(sample);
   fmt::print("{}\n\n", description.tree);
   fmt::print("{:<28}{:<24}{:>12}  {}\n", "layer", "output", "parameters", "what");
-  fmt::print("{:<28}{:<24}{:>12}  (channels, time, height, width)\n", "stimulus", to_string(sample), "");
+  fmt::print("{:<28}{:<24}{:>12}  (channels, {}height, width)\n", "stimulus", to_string(sample), "",
+             model.takes_movies() ? "time, " : "");
   for (const LayerDescription& layer : description.layers)
     fmt::print("{:<28}{:<24}{:>12}  {}\n", layer.name, to_string(layer.output), layer.parameters, layer.what);
   fmt::print("\nparameters: {}\n", model.parameter_count());
+  if (!model.takes_movies())
+    return fmt::print("receptive field: {} x {} pixels\n", description.receptive_field_height,
+                      description.receptive_field_width);
   const std::int64_t lag = sample[1] - model.output_shape(sample, model.sessions()[0])[0];
   fmt::print("receptive field: {} frames x {} x {} pixels\n", description.receptive_field_frames,
              description.receptive_field_height, description.receptive_field_width);
@@ -118,8 +137,10 @@ Status describe(const Options& options) {
   const Placement placement{open_device(options.device), DType::f32};
   const Described described =
       is_config(options.what) ? read_configured(options, placement) : read_file(options, placement);
-  const Shape in = described.model->in_shape();
-  print_layers(*described.model, {in[0], described.data.train_chunk_size, in[2], in[3]});
+  const Model& model = *described.model;
+  const Shape in = model.in_shape();
+  print_layers(model,
+               model.takes_movies() ? Shape{in[0], described.data.train_chunk_size, in[2], in[3]} : in);
   print_memory(described);
   return 0;
 }

@@ -3,6 +3,8 @@
 #include "cli/common.hpp"
 #include "cli/scores.hpp"
 #include "engine/atomic_file.hpp"
+#include "fovea/evaluation.hpp"
+#include "training/trainability.hpp"
 
 namespace fovea::cli {
 namespace {
@@ -18,6 +20,7 @@ Status eval(const Options& options) {
   const Device device = open_device(config, options.device);
   const LoadedModel loaded = load_model(options.model, {device, DType::f32});
   const DataSet data = load_openretina(config.data, DataParts::tests);
+  check_fits(*loaded.model, data, config.data);
   const auto scores = evaluate_tests(*loaded.model, data, model_normalization(loaded));
   if (!options.csv.empty()) write_file_atomically(options.csv, test_csv(scores));
   print_scores(scores);

@@ -16,22 +16,6 @@ struct Options {
   DeviceChoice device;
 };
 
-Tensor read_values(const StoredArray& array, const Placement& placement, const Normalization& normalization) {
-  const auto bad = array.first_not_finite();
-  if (bad >= 0)
-    throw FormatError(array.origin(), text("value ", index_text(bad, array.shape()), " is not finite"));
-  std::vector<std::int64_t> begin(array.shape().size(), 0), strides(array.shape().size(), 1);
-  for (std::size_t axis = strides.size(); axis-- > 1;)
-    strides[axis - 1] = strides[axis] * array.shape()[axis];
-  const Tensor host(Shape(array.shape()), placement.dtype, cpu_device(1));
-  if (placement.dtype == DType::f64) {
-    array.convert(begin, array.shape(), host.data<double>(), strides, normalization);
-  } else {
-    array.convert(begin, array.shape(), host.data<float>(), strides, normalization);
-  }
-  return host.to(placement.device);
-}
-
 /// A batch of this many axes; one clip is a batch of one.
 Tensor with_batch(const Tensor& tensor, int rank) {
   if (tensor.shape().rank() == rank) return tensor;
@@ -46,18 +30,20 @@ Status run_gradients(const Options& o) {
   const Placement placement{open_device(o.device), o.dtype == "f64" ? DType::f64 : DType::f32};
   const LoadedModel loaded = load_model(o.model, placement);
   const Model& model = *loaded.model;
-  if (!o.pupil.empty()) throw ConfigError("--pupil", text(model.class_name(), " has no shifter"));
-  if (!o.noise.empty())
-    throw ConfigError("--noise", text(model.class_name(), " has no readout that samples"));
   const Normalization normalization = o.raw ? Normalization{} : model_normalization(loaded);
   GradientsInput input;
   input.session = chosen_session(model, o.session);
   const StoredArray stimulus = open_npy(o.stimulus), responses = open_npy(o.responses);
   const Shape prediction = check_stimulus(model, input.session, stimulus);
   const bool batch = stimulus.rank() > model.in_shape().rank();
-  check_responses(responses, batch ? stimulus.extent(0) : 1, prediction);
+  const std::int64_t samples = batch ? stimulus.extent(0) : 1;
+  check_responses(responses, samples, prediction);
+  const StoredArray pupil = open_pupil(model, o.pupil, samples);
+  const StoredArray noise = open_noise(model, input.session, o.noise, samples, o.train);
   input.stimulus = with_batch(read_values(stimulus, placement, normalization), model.in_shape().rank() + 1);
-  input.responses = with_batch(read_values(responses, placement, {}), prediction.rank() + 1);
+  input.responses = with_batch(read_values(responses, placement), prediction.rank() + 1);
+  if (pupil.defined()) input.pupil_center = read_values(pupil, placement);
+  if (noise.defined()) input.noise = read_values(noise, placement);
   Random random(o.seed, 2);
   const Gradients result =
       gradients(model, input, {o.train, o.train && o.dropout == "on" ? &random : nullptr});
@@ -86,14 +72,20 @@ void add_gradients(CLI::App& app, Run& run) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("gradients", "Writes output, loss and every gradient for one batch");
   command->add_option("MODEL", options->model, "model file")->required();
-  command->add_option("--stimulus", options->stimulus, ".npy [C,T,H,W] or [B,C,T,H,W]")->required();
-  command->add_option("--responses", options->responses, ".npy [T,N] or [B,T,N]")->required();
+  command
+      ->add_option("--stimulus", options->stimulus,
+                   ".npy [C,T,H,W] or [B,C,T,H,W]; images [C,H,W] or [B,C,H,W]")
+      ->required();
+  command->add_option("--responses", options->responses, ".npy [T,N] or [B,T,N]; of images [N] or [B,N]")
+      ->required();
   command->add_option("--out", options->out, ".safetensors to write")->required();
   command->add_option("--session", options->session, "session; needed when the model has several");
-  command->add_option("--pupil", options->pupil, ".npy [B,2] pupil centres, for models with a shifter");
+  command->add_option("--pupil", options->pupil,
+                      ".npy [B,2] pupil centres, [B,3] with a trial index, for models with a shifter");
   command->add_flag("--train", options->train,
                     "training mode: batch statistics, dropout; also writes the statistics");
-  command->add_option("--noise", options->noise, ".npy [B,N,2] draws of a sampling readout in training mode");
+  command->add_option("--noise", options->noise,
+                      ".npy [B,N,2] or [1,N,2], draws of a sampling readout with --train");
   command->add_option("--dtype", options->dtype, "f32 | f64")->capture_default_str();
   command->add_flag("--raw", options->raw, "the stimulus is already normalised");
   add_seed_option(*command, options->seed, "of dropout with --train");

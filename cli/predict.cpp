@@ -13,6 +13,14 @@ struct Options {
   DeviceChoice device;
 };
 
+/// What a prediction needs beside the stimulus.
+struct Prepared {
+  const Model& model;
+  std::string session;
+  Normalization normalization;
+  std::string pupil;  // path
+};
+
 /// Clips of a stimulus file: [C,T,H,W] is one, [B,C,T,H,W] are B.
 std::vector<StoredArray> clips_of(const StoredArray& stimulus) {
   if (stimulus.rank() == 4) return {stimulus};
@@ -21,35 +29,69 @@ std::vector<StoredArray> clips_of(const StoredArray& stimulus) {
   return clips;
 }
 
-Status predict(const Options& options) {
-  const Device device = open_device(options.device);
-  const LoadedModel loaded = load_model(options.model, {device, DType::f32});
-  const Model& model = *loaded.model;
-  const std::string session = chosen_session(model, options.session);
-  if (!options.pupil.empty()) throw ConfigError("--pupil", text(model.class_name(), " has no shifter"));
-  const Normalization normalization = options.raw ? Normalization{} : model_normalization(loaded);
-  const StoredArray stimulus = open_npy(options.stimulus);
-  check_stimulus(model, session, stimulus);
-  const std::vector<StoredArray> clips = clips_of(stimulus);
-  model.apply_constraints(session);  // the loaded model is this command's own
+/// Values without the axis that a single sample has not.
+struct Prediction {
   std::vector<float> values;
+  std::vector<std::int64_t> shape;
+
+  void add(const FrameTable& table) {
+    for (const double value : table.values) values.push_back(static_cast<float>(value));
+  }
+};
+
+Prediction predict_clips(const Prepared& with, const StoredArray& stimulus) {
+  const auto& [device, dtype] = with.model.placement();
+  (void)open_pupil(with.model, with.pupil, 1);  // no model of movies has a shifter
+  const std::vector<StoredArray> clips = clips_of(stimulus);
+  Prediction result;
   std::int64_t frames = 0;
   for (const StoredArray& clip : clips) {
     const TimeSeries movie({clip});
     const auto bad = clip.first_not_finite();
     if (bad >= 0)
-      throw FormatError(options.stimulus, text("value ", index_text(bad, clip.shape()), " is not finite"));
+      throw FormatError(stimulus.origin(), text("value ", index_text(bad, clip.shape()), " is not finite"));
     const auto read = [&](std::int64_t begin, std::int64_t end) {
-      return movie.read(begin, end, DType::f32, device, normalization);
+      return movie.read(begin, end, dtype, device, with.normalization);
     };
-    const FrameTable table = predict_movie(model, session, movie.frames(), read);
+    const FrameTable table = predict_movie(with.model, with.session, movie.frames(), read);
     frames = table.frames;
-    for (const double value : table.values) values.push_back(static_cast<float>(value));
+    result.add(table);
   }
-  const std::int64_t neurons = model.n_neurons(session);
-  const Shape shape = stimulus.rank() == 4 ? Shape{frames, neurons}
-                                           : Shape{static_cast<std::int64_t>(clips.size()), frames, neurons};
-  write_npy(options.out, Tensor::from(values, shape, device));
+  result.shape = {frames, with.model.n_neurons(with.session)};
+  if (stimulus.rank() == 5) result.shape.insert(result.shape.begin(), stimulus.extent(0));
+  return result;
+}
+
+/// Images and their pupil centres are read in step, some at a time.
+Prediction predict_stills(const Prepared& with, const StoredArray& stimulus) {
+  const StoredArray images = stimulus.rank() == 3 ? stimulus.as_batch() : stimulus;
+  const StoredArray pupil = open_pupil(with.model, with.pupil, images.extent(0));
+  const Placement& placement = with.model.placement();
+  const auto read = [&](std::int64_t begin, std::int64_t end) {
+    ModelInput input{with.session, read_entries(images, begin, end, placement, with.normalization), {}, {}};
+    if (pupil.defined()) input.pupil_center = read_entries(pupil, begin, end, placement);
+    return input;
+  };
+  Prediction result;
+  result.add(predict_images(with.model, with.session, images.extent(0), read));
+  result.shape = {with.model.n_neurons(with.session)};
+  if (stimulus.rank() == 4) result.shape.insert(result.shape.begin(), stimulus.extent(0));
+  return result;
+}
+
+Status predict(const Options& options) {
+  const Device device = open_device(options.device);
+  const LoadedModel loaded = load_model(options.model, {device, DType::f32});
+  const Model& model = *loaded.model;
+  const std::string session = chosen_session(model, options.session);
+  const Prepared with{model, session, options.raw ? Normalization{} : model_normalization(loaded),
+                      options.pupil};
+  const StoredArray stimulus = open_npy(options.stimulus);
+  check_stimulus(model, session, stimulus);
+  model.apply_constraints(session);  // the loaded model is this command's own
+  const Prediction result =
+      model.takes_movies() ? predict_clips(with, stimulus) : predict_stills(with, stimulus);
+  write_npy(options.out, Tensor::from(result.values, Shape(result.shape), device));
   return 0;
 }
 
@@ -59,10 +101,17 @@ void add_predict(CLI::App& app, Run& run) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("predict", "Predicts the responses to a stimulus");
   command->add_option("MODEL", options->model, "model file")->required();
-  command->add_option("--stimulus", options->stimulus, ".npy [C,T,H,W] or [B,C,T,H,W]")->required();
-  command->add_option("--out", options->out, ".npy to write: [T_out,N] or [B,T_out,N], float32")->required();
+  command
+      ->add_option("--stimulus", options->stimulus,
+                   ".npy [C,T,H,W] or [B,C,T,H,W]; images [C,H,W] or [B,C,H,W]")
+      ->required();
+  command
+      ->add_option("--out", options->out,
+                   ".npy to write: [T_out,N] or [B,T_out,N], of images [N] or [B,N], float32")
+      ->required();
   command->add_option("--session", options->session, "session; needed when the model has several");
-  command->add_option("--pupil", options->pupil, ".npy [B,2] pupil centres, for models with a shifter");
+  command->add_option("--pupil", options->pupil,
+                      ".npy [B,2] pupil centres, [B,3] with a trial index, for models with a shifter");
   command->add_flag("--raw", options->raw, "the stimulus is already normalised");
   add_device_options(*command, options->device);
   command->footer("Example: fovea predict model.safetensors --stimulus movie.npy --out rates.npy");

@@ -208,7 +208,6 @@ Status train(PreparedRun run, const Options& options) {
                                            ? make_model(*checkpoint, placement)
                                            : make_model(with_sessions(run.config, data).dump(), placement,
                                                         static_cast<std::uint64_t>(run.config.seed));
-  check_fits(*model, data);
   check_trainable(*model, data, run.config.data);
   check_samples(data, run.config.data);
   check_training_memory(*model, run.config.training, run.config.data);

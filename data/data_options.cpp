@@ -15,7 +15,8 @@ void check(const DataOptions& options) {
   constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
   for (const auto& [field, value] :
        {std::pair{"batch_size", options.batch_size}, std::pair{"train_chunk_size", options.train_chunk_size},
-        std::pair{"clip_length", options.clip_length}, std::pair{"num_val_clips", options.num_val_clips}})
+        std::pair{"clip_length", options.clip_length}, std::pair{"num_val_clips", options.num_val_clips},
+        std::pair{"frames_per_image", options.frames_per_image}})
     require(value >= 1 && value <= most, field, text("must lie in 1 .. ", most), value);
   require(options.seed <= 0xffffffffu, "seed", "must lie in 0 .. 4294967295", options.seed);
   std::set<std::string> names;

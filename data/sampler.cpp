@@ -42,6 +42,14 @@ std::int64_t chunk_count(const ClipSplit& split, const DataOptions& options) {
   return (training_frames(split, options) + options.train_chunk_size - 1) / options.train_chunk_size;
 }
 
+void check_lengths(const DataOptions& options) {
+  for (const auto& [field, frames] : {std::pair{"train_chunk_size", options.train_chunk_size},
+                                      std::pair{"clip_length", options.clip_length}})
+    if (frames < options.frames_per_image)
+      throw ConfigError("data", text(field, ": must be at least frames_per_image ", options.frames_per_image,
+                                     ": ", frames));
+}
+
 }  // namespace
 
 ClipSplit split_clips(const Session& session, const DataOptions& options) {
@@ -62,6 +70,7 @@ ClipSplit split_clips(const Session& session, const DataOptions& options) {
 
 void check_samples(const DataSet& data, const DataOptions& options) {
   check(options);
+  check_lengths(options);
   data.checked_normalization();
   if (data.sessions.empty()) throw ConfigError("data", "no session to train on");
   const std::int64_t chunk = options.train_chunk_size;
@@ -82,51 +91,61 @@ void check_samples(const DataSet& data, const DataOptions& options) {
 
 // ---- BatchBuffer
 
-BatchBuffer::BatchBuffer(const DataSet& data, std::int64_t samples, std::int64_t frames, DType dtype,
-                         const Device& device)
-    : data_(data), samples_(samples), frames_(frames) {
+BatchBuffer::BatchBuffer(const DataSet& data, std::int64_t clips, std::int64_t frames, DType dtype,
+                         const Device& device, const SampleForm& form)
+    : data_(data), clips_(clips), frames_(frames), form_(form) {
   if (dtype != DType::f32 && dtype != DType::f64)
     throw ShapeError("BatchBuffer", text("f32 or f64 expected: ", dtype));
   const bool host = device.kind() != DeviceKind::cuda;
   const Device memory = host ? device : cpu_device(1);
-  const Shape shape{samples, frames, data.height, data.width, data.channels};
+  const Shape shape = form.stimulus(clips, frames, data.height, data.width, data.channels);
   stimulus_ = Tensor(shape, dtype, memory);
   device_stimulus_ = host ? stimulus_ : Tensor(shape, dtype, device);
+  if (!form.as_stored())
+    frames_of_clip_ = Tensor({frames, data.height, data.width, data.channels}, dtype, memory);
   for (const Session& session : data.sessions) {
-    const Shape response_shape{samples, frames, session.neurons};
+    const Shape response_shape = form.responses(clips, frames, session.neurons);
     responses_.emplace_back(response_shape, dtype, memory);
     device_responses_.push_back(host ? responses_.back() : Tensor(response_shape, dtype, device));
   }
 }
 
-void BatchBuffer::fill(std::size_t session, std::int64_t sample, const std::vector<std::int64_t>& clips,
+void BatchBuffer::fill(std::size_t session, std::int64_t clip, const std::vector<std::int64_t>& clips,
                        std::int64_t clip_length, std::int64_t begin) {
   if (stimulus_.dtype() == DType::f32)
-    fill_as<float>(session, sample, clips, clip_length, begin);
+    fill_as<float>(session, clip, clips, clip_length, begin);
   else
-    fill_as<double>(session, sample, clips, clip_length, begin);
+    fill_as<double>(session, clip, clips, clip_length, begin);
 }
 
 template <class T>
-void BatchBuffer::fill_as(std::size_t session, std::int64_t sample, const std::vector<std::int64_t>& clips,
+void BatchBuffer::fill_as(std::size_t session, std::int64_t clip, const std::vector<std::int64_t>& clips,
                           std::int64_t clip_length, std::int64_t begin) {
   const Session& source = data_.sessions[session];
-  const std::int64_t pixels = source.stimulus.values_per_frame(), neurons = source.neurons;
-  T* stimulus = stimulus_.data<T>() + sample * frames_ * pixels;
-  T* responses = responses_[session].data<T>() + sample * frames_ * neurons;
+  const std::int64_t values = source.stimulus.values_per_frame(), neurons = source.neurons;
+  const std::int64_t used = frames_ - form_.lead();  // those that have a response
+  T* const samples = stimulus_.data<T>() + clip * used * values * form_.frames_per_image;
+  T* const stimulus = form_.as_stored() ? samples : frames_of_clip_.data<T>();
+  T* const responses = responses_[session].data<T>() + clip * used * neurons;
   for (std::int64_t done = 0; done < frames_;) {
     const std::int64_t at = begin + done, inside = at % clip_length;
     const std::int64_t count = std::min(frames_ - done, clip_length - inside);
     const std::int64_t frame = clips.at(static_cast<std::size_t>(at / clip_length)) * clip_length + inside;
-    source.stimulus.read(frame, frame + count, stimulus + done * pixels, data_.checked_normalization());
-    source.responses.read(frame, frame + count, responses + done * neurons);
+    source.stimulus.read(frame, frame + count, stimulus + done * values, data_.checked_normalization());
+    const std::int64_t left_out = std::clamp<std::int64_t>(form_.lead() - done, 0, count);
+    if (left_out < count)
+      source.responses.read(frame + left_out, frame + count,
+                            responses + (done + left_out - form_.lead()) * neurons);
     done += count;
   }
+  if (!form_.as_stored())
+    stack_frames(stimulus, frames_, data_.height * data_.width, data_.channels, form_.frames_per_image,
+                 samples);
 }
 
-const Batch& BatchBuffer::batch(std::size_t session, std::int64_t samples) {
+const Batch& BatchBuffer::batch(std::size_t session, std::int64_t clips) {
   const auto part = [&](const Tensor& tensor) {
-    return samples == samples_ ? tensor : tensor.rows(0, samples);
+    return clips == clips_ ? tensor : tensor.rows(0, form_.samples(clips, frames_));
   };
   batch_.session_index = session;
   batch_.session = data_.sessions[session].key;
@@ -142,12 +161,12 @@ const Batch& BatchBuffer::batch(std::size_t session, std::int64_t samples) {
 // ---- TrainingSampler
 
 TrainingSampler::TrainingSampler(const DataSet& data, const DataOptions& options, std::uint64_t seed,
-                                 DType dtype, const Device& device)
+                                 DType dtype, const Device& device, const SampleForm& form)
     : data_(data),
       options_((check_samples(data, options), options)),
       seed_(seed),
       passes_(data.sessions.size()),
-      buffer_(data, options.batch_size, options.train_chunk_size, dtype, device) {
+      buffer_(data, options.batch_size, options.train_chunk_size, dtype, device, form) {
   for (const Session& session : data.sessions) {
     splits_.push_back(split_clips(session, options));
     batches_.push_back(chunk_count(splits_.back(), options) / options.batch_size);
@@ -214,9 +233,10 @@ const Batch* TrainingSampler::next() {
 // ---- ValidationClips
 
 ValidationClips::ValidationClips(const DataSet& data, const DataOptions& options, DType dtype,
-                                 const Device& device)
-    : options_((check(options), options)),
-      buffer_(data, std::min(options.batch_size, options.num_val_clips), options.clip_length, dtype, device) {
+                                 const Device& device, const SampleForm& form)
+    : options_((check(options), check_lengths(options), options)),
+      buffer_(data, std::min(options.batch_size, options.num_val_clips), options.clip_length, dtype, device,
+              form) {
   data.checked_normalization();
   for (const Session& session : data.sessions) splits_.push_back(split_clips(session, options));
 }

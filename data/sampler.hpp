@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "fovea/data.hpp"
+#include "data/sample_form.hpp"
 
 namespace fovea {
 
@@ -24,36 +24,39 @@ ClipSplit split_clips(const Session& session, const DataOptions& options);
 
 /// ConfigError where the data do not have the samples that the options ask for: a session with fewer chunks
 /// than one batch or too few clips, a chunk longer than the training movie, or (without
-/// allow_over_boundaries) than a clip. Takes no memory.
+/// allow_over_boundaries) than a clip, chunks or clips shorter than an image. Takes no memory.
 void check_samples(const DataSet& data, const DataOptions& options);
 
 /// Samples of one session. The tensors are the sampler's own and are overwritten by its next batch.
 struct Batch {
   std::size_t session_index = 0;  ///< in DataSet::sessions
   std::string session;            ///< its key
-  Tensor stimulus;                ///< (B, T, H, W, C), normalised
-  Tensor responses;               ///< (B, T, N)
+  Tensor stimulus;                ///< (B, T, H, W, C) or images (B, H, W, C k), normalised
+  Tensor responses;               ///< (B, T, N) or (B, N)
 };
 
-/// Memory of batches, reused; fills host tensors in place and copies to other devices.
+/// Memory of batches of clips, reused; fills host tensors in place and copies to other devices. A clip is one
+/// sample or, as the form says, the images that its frames make.
 class BatchBuffer {
  public:
-  BatchBuffer(const DataSet& data, std::int64_t samples, std::int64_t frames, DType dtype,
-              const Device& device);
-  /// Sample `sample` from frames [begin, begin + length) of the movie that the `clips` of the session form
-  /// when put together.
-  void fill(std::size_t session, std::int64_t sample, const std::vector<std::int64_t>& clips,
+  BatchBuffer(const DataSet& data, std::int64_t clips, std::int64_t frames, DType dtype, const Device& device,
+              const SampleForm& form);
+  /// Clip `clip` of the batch from frames [begin, begin + length) of the movie that the `clips` of the
+  /// session form when put together.
+  void fill(std::size_t session, std::int64_t clip, const std::vector<std::int64_t>& clips,
             std::int64_t clip_length, std::int64_t begin);
-  /// The first `samples` samples as a batch.
-  const Batch& batch(std::size_t session, std::int64_t samples);
+  /// The samples of the first `clips` clips as a batch.
+  const Batch& batch(std::size_t session, std::int64_t clips);
 
  private:
   template <class T>
-  void fill_as(std::size_t session, std::int64_t sample, const std::vector<std::int64_t>& clips,
+  void fill_as(std::size_t session, std::int64_t clip, const std::vector<std::int64_t>& clips,
                std::int64_t clip_length, std::int64_t begin);
 
   const DataSet& data_;
-  std::int64_t samples_, frames_;
+  std::int64_t clips_, frames_;
+  SampleForm form_;
+  Tensor frames_of_clip_;          // on the host, where they are not yet the samples
   Tensor stimulus_;                // on the host
   std::vector<Tensor> responses_;  // per session, on the host
   Tensor device_stimulus_;         // the same tensors where the device computes in host memory
@@ -71,7 +74,7 @@ class TrainingSampler {
  public:
   /// `data` must outlive the sampler. ConfigError as check_samples.
   TrainingSampler(const DataSet& data, const DataOptions& options, std::uint64_t seed, DType dtype,
-                  const Device& device);
+                  const Device& device, const SampleForm& form = {});
 
   std::int64_t batches_per_epoch() const;
   std::int64_t epoch() const { return epoch_; }
@@ -105,7 +108,8 @@ class TrainingSampler {
 /// kept.
 class ValidationClips {
  public:
-  ValidationClips(const DataSet& data, const DataOptions& options, DType dtype, const Device& device);
+  ValidationClips(const DataSet& data, const DataOptions& options, DType dtype, const Device& device,
+                  const SampleForm& form = {});
 
   std::int64_t batches() const;  ///< of one pass through all sessions
   void rewind() { session_ = 0, clip_ = 0; }

@@ -186,6 +186,13 @@ StoredArray StoredArray::at(std::int64_t index) const {
   return part;
 }
 
+StoredArray StoredArray::as_batch() const {
+  StoredArray result = *this;
+  result.shape_.insert(result.shape_.begin(), 1);
+  result.strides_.insert(result.strides_.begin(), static_cast<std::int64_t>(byte_count()));
+  return result;
+}
+
 StoredArray StoredArray::with_rank(int rank) const {
   StoredArray result = *this;
   result.shape_.resize(std::max(shape_.size(), static_cast<std::size_t>(rank)), 1);

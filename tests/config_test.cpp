@@ -191,7 +191,8 @@ TEST_CASE("defaults of the run configuration") {
   CHECK(
       written["data"].dump() ==
       R"({"format":"openretina_hdf5","path":"folder","test_names":[],"normalize":true,"batch_size":32,)"
-      R"("train_chunk_size":50,"clip_length":100,"num_val_clips":10,"seed":42,"allow_over_boundaries":true})");
+      R"("train_chunk_size":50,"clip_length":100,"num_val_clips":10,"seed":42,"allow_over_boundaries":true,)"
+      R"("frames_per_image":1})");
   CHECK(
       written["training"].dump() ==
       R"({"max_epochs":100,"gradient_clip":null,"accumulate_grad_batches":1,)"
@@ -210,7 +211,8 @@ threads: 3
 output: elsewhere/runs
 model: {class: CoreReadout, in_shape: [1, 50, 8, 8], learning_rate: 1e-3, maxpool_every_n_layers: None}
 data: {format: openretina_hdf5, path: some/folder, test_names: [a b, 'null'], normalize: {mean: 0.5, std: 2}, batch_size: 3,
-       train_chunk_size: 40, clip_length: 90, num_val_clips: 4, seed: 4294967295, allow_over_boundaries: false}
+       train_chunk_size: 40, clip_length: 90, num_val_clips: 4, seed: 4294967295, allow_over_boundaries: false,
+       frames_per_image: 5}
 training:
   max_epochs: 3
   gradient_clip: 1.5
@@ -235,6 +237,7 @@ training:
   CHECK(config.data.given_normalization.deviation == 2);
   CHECK(config.data.seed == 4294967295u);
   CHECK_FALSE(config.data.allow_over_boundaries);
+  CHECK(config.data.frames_per_image == 5);
   CHECK(config.training.freeze == std::vector<std::string>{"core", "readout.21067-10-18"});
   CHECK_FALSE(config.training.early_stopping.has_value());
   for (const Json& document : {yaml(all), least()}) {
@@ -272,6 +275,7 @@ TEST_CASE("a wrong type or an impossible value of any key is an error that names
         "{mean: .nan, std: 1}", "{mean: 0, std: .inf}", "{mean: a, std: 1}", "{mean: 0, std: 1, x: 2}"}},
       {"data.batch_size", {"x", "1.5", "[1]", "null", "true", "0", "-1", "4294967296", "1e30"}},
       {"data.train_chunk_size", {"x", "1.5", "[1]", "null", "0", "-1", "4294967296"}},
+      {"data.frames_per_image", {"x", "1.5", "[1]", "null", "true", "0", "-1", "4294967296"}},
       {"data.clip_length", {"x", "1.5", "[1]", "null", "0", "-1", "4294967296"}},
       {"data.num_val_clips", {"x", "1.5", "[1]", "null", "0", "-1", "4294967296"}},
       {"data.seed", {"x", "1.5", "[1]", "null", "-1", "4294967296"}},

@@ -1,6 +1,7 @@
 // The estimate of what training takes beside what it took, and what the system is said to have.
 #include "engine/sanitized.hpp"
 #include "engine/system_memory.hpp"
+#include "fovea/klindt_core_readout.hpp"
 #include "training/memory_estimate.hpp"
 #include "training_fixture.hpp"
 
@@ -60,6 +61,69 @@ TEST_CASE("the estimated memory of training is what training holds, within a ten
         const double expected = static_cast<double>(measured(core, data, options));
         CHECK(static_cast<double>(estimate->peak()) == doctest::Approx(expected).epsilon(0.1));
       }
+}
+
+TEST_CASE("the estimated memory of training on images is what training holds, within a tenth") {
+  DataSet data = two_sessions();
+  data.sessions.resize(1);
+  for (const std::int64_t batch : {1, 2, 5, 8})
+    for (const std::int64_t k : {1, 3}) {
+      CAPTURE(batch);
+      CAPTURE(k);
+      KlindtCoreReadoutOptions klindt;
+      klindt.image_size = std::array<std::int64_t, 2>{6, 7};
+      klindt.image_channels = k;
+      klindt.kernel_sizes = {3, 2};
+      klindt.num_kernels = {12, 20};
+      klindt.act_fns = {"relu", "softplus"};
+      klindt.reg = {1e-3, 1e-3, 1e-3, 0.2};
+      klindt.init_scales = {{{0, 0.2}, {0.1, 0.1}, {0.1, 0.1}}};
+      klindt.weights_constraint = klindt.mask_constraint = "abs";
+      klindt.num_neurons = 3;
+      RunOptions options = two_epochs();
+      options.data.batch_size = batch;
+      options.data.frames_per_image = k;
+      const Device device = cpu_device(2);
+      Json section = Json::parse(make_klindt_core_readout_2d(klindt, {device, DType::f32})->config());
+      section["sessions"] = {{"a.1-b", {{"n_neurons", 3}}}};
+      const auto make = [&](const Device& on) { return make_model(section.dump(), {on, DType::f32}, 5); };
+      const auto estimate = estimate_training_memory(*make(device), options.training, options.data, no_bound);
+      REQUIRE(estimate);
+      const Device counting = cpu_device(2);
+      const auto model = make(counting);
+      train(*model, data, options);
+      const double expected = static_cast<double>(counting.memory().bytes_at_peak);
+      CHECK(static_cast<double>(estimate->peak()) == doctest::Approx(expected).epsilon(0.1));
+    }
+}
+
+TEST_CASE("a loss that overflows on ones is estimated like any other") {
+  RunOptions options = two_epochs();
+  CoreReadoutOptions core = architecture();
+  const auto model = [&](double activity, const Json& loss) {
+    const std::vector<SessionOptions> sessions{{"s", 3, std::vector<double>(3, activity)}};
+    Json section = Json::parse(make_core_readout(core, sessions, {cpu_device(1), DType::f32}, 5)->config());
+    section["loss"] = loss;
+    return make_model(section.dump(), {cpu_device(1), DType::f32}, 5);
+  };
+  const Json exponential{{"class", "PoissonNLLLoss"}, {"log_input", true}};
+  const auto loud = model(1e4, exponential), quiet = model(0.1, exponential);
+  {
+    TrainingStep step(*loud, options.training);  // overflows indeed
+    const Tensor ones = Tensor::full({1, 16, 6, 7, 1}, 1.0, DType::f32, loud->placement().device);
+    const Tensor responses = Tensor::full({1, 16, 3}, 1.0, DType::f32, loud->placement().device);
+    CHECK_THROWS_AS(step.run({"s", ones, {}, {}}, responses, {}), NonFiniteError);
+  }
+  const auto of = [&](const Model& one) {
+    return estimate_training_memory(one, options.training, options.data, no_bound);
+  };
+  REQUIRE(of(*loud));
+  CHECK(of(*loud)->step == of(*quiet)->step);
+  CHECK(of(*loud)->validation == of(*quiet)->validation);
+  CHECK(of(*loud)->peak() == of(*quiet)->peak());
+  options.training.gradient_clip = 1.0;
+  CHECK(of(*loud)->peak() == of(*quiet)->peak());
+  CHECK_NOTHROW(check_training_memory(*loud, options.training, options.data));
 }
 
 TEST_CASE("more than eight samples are carried on from four and eight") {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "data/sample_form.hpp"
 #include "engine/step_memory.hpp"
 #include "fovea/autograd.hpp"
 #include "training/metrics.hpp"
@@ -54,10 +55,78 @@ Reach reach_of(const Model& model, const std::string& session, std::int64_t fram
   return reach;
 }
 
+/// Images of a batch, the same for all predictions of a session: few enough for little memory, and for a
+/// single image that takes the place of all of them.
+std::int64_t images_at_once(const Model& model, const std::string& session) {
+  constexpr std::int64_t values = 1 << 20;  // of the largest layer
+  std::int64_t per_image = std::max(model.in_shape().elements(), model.n_neurons(session));
+  for (const LayerDescription& layer : model.describe(model.in_shape()).layers)
+    per_image = std::max(per_image, layer.output.elements());
+  return std::clamp<std::int64_t>(values / per_image, 1, 64);
+}
+
+/// Batches of always the same size: ops may choose their way by it, and so the last bits of their results.
+class FullBatches {
+ public:
+  explicit FullBatches(std::int64_t size) : size_(size) {}
+  std::int64_t size() const { return size_; }
+
+  ModelInput filled(const ModelInput& input) {
+    return {input.session, filled(stimulus_, input.stimulus), filled(pupil_, input.pupil_center), {}};
+  }
+
+ private:
+  /// The rows, followed by earlier ones or zeros.
+  Tensor filled(Tensor& full, const Tensor& rows) const {
+    if (!rows || rows.shape()[0] == size_) return rows;
+    std::vector<std::int64_t> extents = rows.shape().vector();
+    extents[0] = size_;
+    if (!full) full = Tensor::zeros(Shape(extents), rows.dtype(), rows.device());
+    full.rows(0, rows.shape()[0]).copy_from(rows);
+    return full;
+  }
+
+  std::int64_t size_;
+  Tensor stimulus_, pupil_;
+};
+
+/// Every frames_per_image frames of a movie as an image.
+FrameTable predict_frames(const Model& model, const std::string& session, std::int64_t frames,
+                          const FrameReader& read, std::int64_t batch) {
+  const SampleForm form = sample_form(model, read(0, std::min<std::int64_t>(frames, 1)).shape()[4]);
+  if (frames < form.frames_per_image)
+    throw ShapeError("evaluation", text("a movie of ", frames, " frames is too short: an image takes ",
+                                        form.frames_per_image));
+  return predict_images(
+      model, session, form.samples(1, frames),
+      [&](std::int64_t begin, std::int64_t end) {
+        return ModelInput{session, samples_of(read(begin, end + form.lead()), form), {}, {}};
+      },
+      batch);
+}
+
 }  // namespace
+
+FrameTable predict_images(const Model& model, const std::string& session, std::int64_t images,
+                          const ImageReader& read, std::int64_t batch) {
+  const NoGrad no_grad;
+  FullBatches batches(images_at_once(model, session));
+  batch = batch <= 0 ? batches.size() : std::min(batch, batches.size());
+  StepMemory memory(model.placement().device);
+  FrameTable all{images, model.n_neurons(session), {}};
+  for (std::int64_t begin = 0; begin < images; begin += batch) {
+    const std::int64_t count = std::min(batch, images - begin);
+    const ModelInput input = batches.filled(read(begin, begin + count));
+    const StepMemory::Scope scope(memory, text("predict ", input.stimulus.shape()));
+    const FrameTable part = rows(to_table(model.forward(input, {})), 0, count);
+    all.values.insert(all.values.end(), part.values.begin(), part.values.end());
+  }
+  return all;
+}
 
 FrameTable predict_movie(const Model& model, const std::string& session, std::int64_t frames,
                          const FrameReader& read, std::int64_t chunk_frames) {
+  if (!model.takes_movies()) return predict_frames(model, session, frames, read, chunk_frames);
   const NoGrad no_grad;
   const Reach reach = reach_of(model, session, frames);
   if (chunk_frames <= 0) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "data/sample_form.hpp"
 #include "engine/bounded_memory.hpp"
 #include "engine/system_memory.hpp"
 #include "training/train_step.hpp"
@@ -15,23 +16,27 @@ namespace {
 struct Sample {
   ModelInput input;
   Tensor responses;
-
-  std::size_t bytes() const { return input.stimulus.bytes() + responses.bytes(); }
 };
 
-Sample make_sample(const Model& model, const std::string& session, std::int64_t batch, std::int64_t frames) {
-  const auto& [device, dtype] = model.placement();
+/// Clips of so many frames, in the form that the model takes.
+struct Clips {
+  std::string session;
+  SampleForm form;
+  std::int64_t frames;
+};
+
+Sample make_sample(const Model& model, const Clips& clips, std::int64_t batch) {
+  const auto ones = [&](const Shape& shape) {
+    return Tensor::full(shape, 1.0, model.placement().dtype, model.placement().device);
+  };
   const Shape in = model.in_shape();
-  const std::int64_t neurons = model.n_neurons(session);
+  const std::int64_t samples = clips.form.samples(batch, clips.frames);
   Sample sample;
-  sample.input.session = session;
-  if (model.takes_movies()) {
-    sample.input.stimulus = Tensor::full({batch, frames, in[2], in[3], in[0]}, 1.0, dtype, device);
-    sample.responses = Tensor::full({batch, frames, neurons}, 1.0, dtype, device);
-  } else {
-    sample.input.stimulus = Tensor::full({batch, in[1], in[2], in[0]}, 1.0, dtype, device);
-    sample.responses = Tensor::full({batch, neurons}, 1.0, dtype, device);
-  }
+  sample.input.session = clips.session;
+  sample.input.stimulus = ones(clips.form.images ? Shape{samples, in[1], in[2], in[0]}
+                                                 : Shape{samples, clips.frames, in[2], in[3], in[0]});
+  if (model.pupil_columns() > 0) sample.input.pupil_center = ones({samples, model.pupil_columns()});
+  sample.responses = ones(clips.form.responses(batch, clips.frames, model.n_neurons(clips.session)));
   return sample;
 }
 
@@ -47,18 +52,19 @@ class Measurement {
   std::size_t peak() const { return device_.memory().bytes_at_peak; }
 
   /// Workspace of a step: what its plan needs.
-  std::size_t of_step(const std::string& session, std::int64_t batch, std::int64_t frames) {
-    const Sample sample = make_sample(*copy_, session, batch, frames);
+  std::size_t of_step(const Clips& clips, std::int64_t batch) {
+    const Sample sample = make_sample(*copy_, clips, batch);
     TrainingStep::Settings settings;
     Random random(0);  // with dropout and its masks
     settings.random = &random;
     settings.last = true;
+    settings.only_memory = true;  // ones may be far from what the configuration was made for
     step_.run(sample.input, sample.responses, settings);
     return step_.memory().planned_bytes();
   }
 
-  std::size_t of_validation(const std::string& session, std::int64_t batch, std::int64_t frames) {
-    const Sample sample = make_sample(*copy_, session, batch, frames);
+  std::size_t of_validation(const Clips& clips, std::int64_t batch) {
+    const Sample sample = make_sample(*copy_, clips, batch);
     StepMemory memory(device_);
     validate_batch(*copy_, memory, sample.input, sample.responses);
     return memory.planned_bytes();
@@ -86,15 +92,15 @@ std::size_t extrapolated(std::int64_t batch, const Measure& measure) {
   return static_cast<std::size_t>(at_more + per_sample * static_cast<double>(batch - more));
 }
 
-std::size_t batch_bytes(const Model& model, const std::string& session, std::int64_t batch,
-                        std::int64_t frames) {
+/// Of the buffer that clips are read into.
+std::size_t batch_bytes(const Model& model, const Clips& clips, std::int64_t batch) {
   const Shape in = model.in_shape();
-  const double images = model.takes_movies() ? static_cast<double>(frames) : 1.0;
-  const double pixels =
-      static_cast<double>(in[0]) * static_cast<double>(in[-2]) * static_cast<double>(in[-1]);
-  const double values = images * (pixels + static_cast<double>(model.n_neurons(session)));
-  return static_cast<std::size_t>(values * static_cast<double>(batch) *
-                                  static_cast<double>(size_of(model.placement().dtype)));
+  const auto real = [](std::int64_t count) { return static_cast<double>(count); };
+  const double frame = real(in[0]) * real(in[-2]) * real(in[-1]);
+  const double kept = real(batch) * real(clips.frames - clips.form.lead());
+  double values = kept * (frame + real(model.n_neurons(clips.session)));
+  if (!clips.form.as_stored()) values += real(clips.frames) * frame / real(clips.form.frames_per_image);
+  return static_cast<std::size_t>(values * real(static_cast<std::int64_t>(size_of(model.placement().dtype))));
 }
 
 std::string megabytes(std::size_t bytes) {
@@ -115,20 +121,21 @@ std::optional<TrainingMemory> estimate_training_memory(const Model& model, const
   const std::string session = *std::max_element(
       sessions.begin(), sessions.end(),
       [&](const auto& a, const auto& b) { return model.n_neurons(a) < model.n_neurons(b); });
-  const std::int64_t clips = std::min(data.batch_size, data.num_val_clips);
+  const SampleForm form = sample_form(model, data);
+  const Clips chunks{session, form, data.train_chunk_size}, clips{session, form, data.clip_length};
+  const std::int64_t validated = std::min(data.batch_size, data.num_val_clips);
   TrainingMemory memory;
-  memory.batch = batch_bytes(model, session, data.batch_size, data.train_chunk_size);
-  memory.clips = batch_bytes(model, session, clips, data.clip_length);
+  memory.batch = batch_bytes(model, chunks, data.batch_size);
+  memory.clips = batch_bytes(model, clips, validated);
   try {
     Measurement measurement(model, training, most);
     memory.model = measurement.held();
     memory.loading = measurement.peak();
     memory.step = extrapolated(data.batch_size, [&](std::int64_t batch) {
-      return Measurement(model, training, most).of_step(session, batch, data.train_chunk_size);
+      return Measurement(model, training, most).of_step(chunks, batch);
     });
-    memory.validation = extrapolated(clips, [&](std::int64_t batch) {
-      return measurement.of_validation(session, batch, data.clip_length);
-    });
+    memory.validation =
+        extrapolated(validated, [&](std::int64_t batch) { return measurement.of_validation(clips, batch); });
   } catch (const MemoryBoundError&) {
     return std::nullopt;
   }

@@ -114,7 +114,9 @@ const ParameterTable<DataOptions>& data_table() {
           .add_custom("seed", "int", "of the draw of validation clips", read_data_seed,
                       [](const O& options) { return Json(options.seed); })
           .add("allow_over_boundaries", &O::allow_over_boundaries, "bool",
-               "whether training samples may reach over the border of two clips");
+               "whether training samples may reach over the border of two clips")
+          .add("frames_per_image", &O::frames_per_image, "int",
+               "for models of images: how many frames in a row are the channels of one", positive);
   return table;
 }
 

@@ -49,11 +49,11 @@ StepLosses TrainingStep::run(const ModelInput& input, const Tensor& responses, c
   const StepMemory::Scope scope(memory_, signature(input, responses));
   if (accumulated_ == 0) arena_.clear_gradients();
   try {
-    forward_backward(input, responses, settings.random, losses);
+    forward_backward(input, responses, settings, losses);
     ++accumulated_;
     if (settings.last || accumulated_ >= options_.accumulate_grad_batches)
-      update(settings.learning_rate, input.session, losses);
-    else
+      update(settings, input.session, losses);
+    else if (!settings.only_memory)
       check_gradient(arena_.gradient_norm(), input.session);  // a later batch may be of another session
   } catch (...) {
     accumulated_ = 0;
@@ -62,10 +62,10 @@ StepLosses TrainingStep::run(const ModelInput& input, const Tensor& responses, c
   return losses;
 }
 
-void TrainingStep::forward_backward(const ModelInput& input, const Tensor& responses, Random* random,
-                                    StepLosses& losses) {
+void TrainingStep::forward_backward(const ModelInput& input, const Tensor& responses,
+                                    const Settings& settings, StepLosses& losses) {
   model_.apply_constraints(input.session);
-  Tensor output = model_.forward(input, {true, random});
+  Tensor output = model_.forward(input, {true, settings.random});
   {
     const NoGrad metric_only;
     losses.metric = mean_value(model_.metric(output.detach(), responses));
@@ -83,7 +83,8 @@ void TrainingStep::forward_backward(const ModelInput& input, const Tensor& respo
   losses.core_regularizer = value_or_zero(core);
   losses.readout_regularizer = value_or_zero(readout);
   losses.total = total.item();
-  if (!std::isfinite(losses.total)) report_bad_loss(input, responses, output, losses);
+  if (!std::isfinite(losses.total) && !settings.only_memory)
+    report_bad_loss(input, responses, output, losses);
   output = Tensor();  // what backward needs of it is kept by the tape
   backward(total);
 }
@@ -113,12 +114,13 @@ std::string TrainingStep::first_bad_tensor() const {
   return {};
 }
 
-void TrainingStep::update(double learning_rate, const std::string& session, StepLosses& losses) {
+void TrainingStep::update(const Settings& settings, const std::string& session, StepLosses& losses) {
   // As Lightning: the mean over accumulate_grad_batches, also where an epoch ends with fewer.
   const double scale = 1.0 / static_cast<double>(options_.accumulate_grad_batches);
   accumulated_ = 0;
-  losses.gradient_norm = arena_.step(options_.optimizer, {learning_rate, scale, options_.gradient_clip});
-  check_gradient(losses.gradient_norm, session);
+  losses.gradient_norm =
+      arena_.step(options_.optimizer, {settings.learning_rate, scale, options_.gradient_clip});
+  if (!settings.only_memory) check_gradient(losses.gradient_norm, session);
   losses.updated = true;
 }
 

@@ -28,6 +28,7 @@ class TrainingStep {
     double learning_rate = 0;
     Random* random = nullptr;  ///< draws of dropout and sampling; null switches them off
     bool last = false;  ///< last batch of an epoch: the optimizer steps even if fewer batches are accumulated
+    bool only_memory = false;  ///< the step is made for the memory it takes: no value is wrong
   };
 
   /// Constraints in place, forward, loss, regularizers, backward and, every accumulate_grad_batches, clipping
@@ -44,10 +45,11 @@ class TrainingStep {
   StepMemory& memory() { return memory_; }
 
  private:
-  void forward_backward(const ModelInput& input, const Tensor& responses, Random* random, StepLosses& losses);
+  void forward_backward(const ModelInput& input, const Tensor& responses, const Settings& settings,
+                        StepLosses& losses);
   [[noreturn]] void report_bad_loss(const ModelInput& input, const Tensor& responses, const Tensor& output,
                                     const StepLosses& losses) const;
-  void update(double learning_rate, const std::string& session, StepLosses& losses);
+  void update(const Settings& settings, const std::string& session, StepLosses& losses);
   void check_gradient(double norm, const std::string& session) const;
   std::string signature(const ModelInput& input, const Tensor& responses) const;
 

@@ -6,11 +6,15 @@
 
 namespace fovea {
 
+/// ConfigError where the stimulus of the data, with its frames_per_image, is not what the model takes, or
+/// where the data lack what it needs beside that.
+void check_fits(const Model& model, const DataSet& data, const DataOptions& options);
+
 /// Why a model cannot be trained with these samples and validation clips, as `rule: values`; empty where it
 /// can.
 std::string why_untrainable(const Model& model, const DataOptions& options);
 
-/// ConfigError where it cannot be trained or, afterwards, tested on these data.
+/// ConfigError where it does not fit these data or cannot be trained or, afterwards, tested on them.
 void check_trainable(const Model& model, const DataSet& data, const DataOptions& options);
 
 }  // namespace fovea

@@ -68,8 +68,10 @@ Trainer::Trainer(Model& model, const DataSet& data, const RunOptions& options, T
       options_(options),
       hooks_(std::move(hooks)),
       step_(model, options.training),
-      sampler_(data, options.data, options.seed, model.placement().dtype, model.placement().device),
-      clips_(data, options.data, model.placement().dtype, model.placement().device) {
+      sampler_(data, options.data, options.seed, model.placement().dtype, model.placement().device,
+               sample_form(model, options.data)),
+      clips_(data, options.data, model.placement().dtype, model.placement().device,
+             sample_form(model, options.data)) {
   for (const Session& session : data.sessions)
     if (model.n_neurons(session.key) != session.neurons)
       throw ShapeError("train", text("session ", session.key, " has ", session.neurons,

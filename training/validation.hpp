@@ -7,8 +7,9 @@
 namespace fovea {
 
 struct ValidationScores {
-  double loss =
-      0;  ///< val_loss: loss / (B + T_out + N), averaged over batches weighted by B, as openretina logs it
+  /// val_loss: loss / (B + T_out + N), or (B + N) for images, averaged over batches weighted by B, as
+  /// openretina logs it
+  double loss = 0;
   double metric = 0;  ///< val_evaluation_loss: the model's metric, averaged in the same way
 };
 

@@ -4,16 +4,15 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
-#include <limits>
 #include <map>
 #include <optional>
 #include <sstream>
 #include <utility>
 
 #include "engine/input_file.hpp"
-#include "fovea/error.hpp"
+#include "models/parameters.hpp"
+#include "training/yaml_scalars.hpp"
 
 namespace fovea {
 namespace {
@@ -22,38 +21,6 @@ constexpr std::size_t deepest = 32;
 constexpr std::size_t most_values = 100000;
 constexpr std::size_t most_keys = 4096;  // of one map, whose keys are looked for one by one
 constexpr std::size_t most_bytes = 1 << 20;
-
-bool is_one_of(const std::string& word, std::initializer_list<const char*> words) {
-  for (const char* one : words)
-    if (word == one) return true;
-  return false;
-}
-
-/// The whole text as a number of type T.
-template <class T>
-bool parse_number(const std::string& text, T& value) {
-  const char* begin = text.data() + (text.size() > 1 && text[0] == '+' && text[1] != '-' ? 1 : 0);
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(begin, end, value);
-  return error == std::errc() && stop == end;
-}
-
-Json plain_scalar(const std::string& word) {
-  if (is_one_of(word, {"", "~", "null", "Null", "NULL", "None"})) return nullptr;
-  if (is_one_of(word, {"true", "True", "TRUE"})) return true;
-  if (is_one_of(word, {"false", "False", "FALSE"})) return false;
-  if (is_one_of(word, {".inf", ".Inf", ".INF", "+.inf"})) return std::numeric_limits<double>::infinity();
-  if (is_one_of(word, {"-.inf", "-.Inf", "-.INF"})) return -std::numeric_limits<double>::infinity();
-  if (is_one_of(word, {".nan", ".NaN", ".NAN"})) return std::numeric_limits<double>::quiet_NaN();
-  // from_chars takes words such as inf and nan too: a number starts with a sign, a digit or a point.
-  if (word.find_first_of("+-.0123456789") != 0) return word;
-  if (std::int64_t whole; parse_number(word, whole)) return whole;
-  double real = 0;
-  if (word.find_first_of("0123456789") != std::string::npos &&
-      word.find_first_of("xXnN") == std::string::npos && parse_number(word, real))
-    return real;
-  return word;
-}
 
 /// Builds the document from the parser's events, so that what is too deep or too much is refused before there
 /// is a tree of it.
@@ -67,8 +34,12 @@ class Builder final : public YAML::EventHandler {
     if (++documents_ > 1) fail(mark, "more than one YAML document");
   }
   void OnDocumentEnd() override {}
-  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { add(mark, anchor, nullptr); }
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    if (tuple_) return pass_null();
+    add(mark, anchor, nullptr);
+  }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    refuse_inside_tuple();
     const auto found = anchors_.find(anchor);
     if (found == anchors_.end()) fail(mark, "an alias inside its own value");
     count(mark, found->second, open_.size());
@@ -76,16 +47,19 @@ class Builder final : public YAML::EventHandler {
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& word) override {
+    const bool plain = tag != "!";
+    if (tuple_) return add_to_tuple(plain, anchor, word);
     if (awaits_key()) return open_key(mark, word);
-    add(mark, anchor, tag == "!" ? Json(word) : plain_scalar(word));
+    if (plain && TupleText::begins(word)) return begin_tuple(mark, anchor, word);
+    add(mark, anchor, plain ? plain_word(word) : Json(word));
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
-                       YAML::EmitterStyle::value) override {
-    open(mark, anchor, Json::array());
+                       YAML::EmitterStyle::value style) override {
+    open(mark, anchor, Json::array(), style);
   }
   void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
-                  YAML::EmitterStyle::value) override {
-    open(mark, anchor, Json::object());
+                  YAML::EmitterStyle::value style) override {
+    open(mark, anchor, Json::object(), style);
   }
   void OnSequenceEnd() override { close(); }
   void OnMapEnd() override { close(); }
@@ -95,7 +69,18 @@ class Builder final : public YAML::EventHandler {
     Json value;
     YAML::Mark mark;
     YAML::anchor_t anchor;
+    bool brackets;                   // [..] or {..}, not by indentation
     std::optional<std::string> key;  // of a map: the key whose value comes next
+  };
+
+  /// A Python tuple that the commas of brackets or braces cut into pieces. In braces the pieces after the
+  /// first look like keys without a value.
+  struct OpenTuple {
+    TupleText text;
+    YAML::Mark mark;
+    YAML::anchor_t anchor;
+    std::size_t pieces = 1;
+    bool null_next = false;
   };
 
   bool awaits_key() const { return !open_.empty() && open_.back().value.is_object() && !open_.back().key; }
@@ -106,13 +91,55 @@ class Builder final : public YAML::EventHandler {
     open_.back().key = key;
   }
 
-  void open(const YAML::Mark& mark, YAML::anchor_t anchor, Json empty) {
+  void begin_tuple(const YAML::Mark& mark, YAML::anchor_t anchor, const std::string& word) {
+    tuple_ = OpenTuple{TupleText(word), mark, anchor};
+    if (!tuple_->text.open()) return end_tuple();
+    if (open_.empty() || !open_.back().brackets) refuse_inside_tuple();
+  }
+
+  void add_to_tuple(bool plain, YAML::anchor_t anchor, const std::string& word) {
+    if (!plain || anchor != YAML::NullAnchor || tuple_->null_next) refuse_inside_tuple();
+    tuple_->text.add(word);
+    ++tuple_->pieces;
+    tuple_->null_next = open_.back().value.is_object();
+    if (!tuple_->text.open() && !tuple_->null_next) end_tuple();
+  }
+
+  void pass_null() {
+    if (!std::exchange(tuple_->null_next, false)) refuse_inside_tuple();
+    if (!tuple_->text.open()) end_tuple();
+  }
+
+  void end_tuple() {
+    const OpenTuple done = *std::exchange(tuple_, {});
+    if (!done.text.whole() && done.pieces > 1)
+      fail(done.mark, text("text after a tuple: ", shown(done.text.text())));
+    if (!done.text.whole()) return add(done.mark, done.anchor, done.text.text());
+    try {
+      Json value = done.text.value(deepest);
+      count(done.mark, value, open_.size());
+      add(done.mark, done.anchor, std::move(value));
+    } catch (const TupleError& error) {
+      fail(done.mark, error.what());
+    }
+  }
+
+  /// What cannot be a part of the tuple that is open.
+  void refuse_inside_tuple() const {
+    if (tuple_)
+      fail(tuple_->mark, text("a tuple is left open, or a text that begins with ( has no quotes: ",
+                              shown(tuple_->text.text())));
+  }
+
+  void open(const YAML::Mark& mark, YAML::anchor_t anchor, Json empty, YAML::EmitterStyle::value style) {
+    refuse_inside_tuple();
     if (awaits_key()) fail(mark, "a key must be a word");
     count(mark, empty, open_.size());
-    open_.push_back({std::move(empty), mark, anchor, {}});
+    open_.push_back({std::move(empty), mark, anchor, style == YAML::EmitterStyle::Flow, {}});
   }
 
   void close() {
+    refuse_inside_tuple();
     Container done = std::move(open_.back());
     open_.pop_back();
     add(done.mark, done.anchor, std::move(done.value));
@@ -151,6 +178,7 @@ class Builder final : public YAML::EventHandler {
   std::string where_;
   Json document_;
   std::vector<Container> open_;
+  std::optional<OpenTuple> tuple_;
   std::map<YAML::anchor_t, Json> anchors_;
   std::size_t values_ = 0, documents_ = 0;
 };
@@ -186,7 +214,7 @@ void emit(YAML::Emitter& out, const Json& value) {
   } else if (value.is_string()) {
     const std::string word = value.get<std::string>();
     const bool controls = std::any_of(word.begin(), word.end(), [](unsigned char c) { return c < 0x20; });
-    if (plain_scalar(word).is_string() && !controls) {
+    if (plain_word(word).is_string() && !TupleText::begins(word) && !controls) {
       out << word;
     } else {
       out << YAML::DoubleQuoted << word;

@@ -9,8 +9,9 @@ namespace fovea {
 
 /// Reads one YAML document. Plain scalars are null (also None, ~ and nothing), booleans (true, True, false,
 /// False ..), whole numbers, floating point numbers (1e-4 as well, .inf and .nan) or text; quoted ones are
-/// always text. Duplicate keys, keys that are not scalars, nesting deeper than 32 levels and documents of
-/// more than 100,000 values (aliases counted where they are used) are FormatErrors that name file and line.
+/// always text. A Python tuple, (2, 150, 18, 16), is a list, also inside brackets and braces. Duplicate keys,
+/// keys that are not scalars, nesting deeper than 32 levels and documents of more than 100,000 values
+/// (aliases counted where they are used) are FormatErrors that name file and line.
 Json read_yaml_file(const std::string& path);
 Json parse_yaml(const std::string& where, const std::string& yaml);
 

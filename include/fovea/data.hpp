@@ -32,6 +32,7 @@ struct DataOptions {
   std::int64_t num_val_clips = 10;      ///< clips of the training movie kept for validation
   std::uint64_t seed = 42;              ///< of the drawing of validation clips, 0 .. 2^32 - 1
   bool allow_over_boundaries = true;    ///< training samples may reach over the border of two clips
+  std::int64_t frames_per_image = 1;    ///< frames of a movie that are one sample of a model of images
 };
 
 /// Throws ConfigError naming the first field that is out of range, with its value.

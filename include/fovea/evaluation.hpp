@@ -1,4 +1,4 @@
-// Prediction of movies and the test metrics of models.md section 6.
+// Prediction of movies and images, and the test metrics of models.md section 6.
 #pragma once
 #include <functional>
 #include <optional>
@@ -23,9 +23,21 @@ struct FrameTable {
 using FrameReader = std::function<Tensor(std::int64_t begin, std::int64_t end)>;
 
 /// Prediction for a movie of any length, in overlapping chunks that give what one whole pass gives. Does not
-/// apply constraints. `chunk_frames` new frames at a time, 0: as many as keep memory small.
+/// apply constraints. `chunk_frames` new frames at a time, 0: as many as keep memory small. A model of images
+/// sees every in_shape channels / channels of the movie frames in a row as one: the first prediction is for
+/// the last frame of the first image.
 FrameTable predict_movie(const Model& model, const std::string& session, std::int64_t frames,
                          const FrameReader& read, std::int64_t chunk_frames = 0);
+
+/// Reads images [begin, end) as the input of a forward pass, with their pupil centres where the model needs
+/// them.
+using ImageReader = std::function<ModelInput(std::int64_t begin, std::int64_t end)>;
+
+/// Prediction for any number of images, one row of the table each, the same bits however they are divided
+/// into calls and batches. Does not apply constraints. At most `batch` images are read at a time, 0: as many
+/// as keep memory small.
+FrameTable predict_images(const Model& model, const std::string& session, std::int64_t images,
+                          const ImageReader& read, std::int64_t batch = 0);
 
 /// Prediction for a movie in memory or file, whole, by a private copy of the model with its constraints
 /// applied once.

@@ -22,7 +22,7 @@ struct ModelInput {
   std::string session;
   Tensor stimulus;      ///< channels-last: movies (B,T,H,W,C), images (B,H,W,C)
   Tensor pupil_center;  ///< (B,2) or (B,3) for models with a shifter, else undefined
-  Tensor noise;         ///< standard normal draws (B,N,2) of a Gaussian readout in training, else undefined
+  Tensor noise;         ///< standard normal draws of noise_shape in training; undefined: drawn by the pass
 };
 
 /// One line of `describe`: a layer with its output for an input of in_shape.

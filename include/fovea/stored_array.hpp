@@ -55,6 +55,8 @@ class StoredArray {
 
   /// Entry `index` of the first axis.
   StoredArray at(std::int64_t index) const;
+  /// The array as the only entry of a first axis.
+  StoredArray as_batch() const;
   /// Axes of extent 1 appended at the end, up to `rank` axes.
   StoredArray with_rank(int rank) const;
   /// Itself where it is row-major, else a row-major copy in memory, element type and byte order kept.
