@@ -58,7 +58,7 @@ struct FactorizedReadoutBackward final : Node {
 
   template <class T>
   Tensor activation_gradient(const Tensor& d_output) {
-    const Tensor dsums = empty_like(sums);
+    Tensor dsums = empty_like(sums);
     const GradientBuffer dbias = input_gradient(3);
     tables<T>(z.device())
         .mask_readout.grad_activate(dsums.data<T>(), {}, dbias.data<T>(), d_output.data<T>(), sums.data<T>(),
@@ -97,7 +97,7 @@ Tensor readout_by_maps(const MaskReadoutShape& s, const Shape& result, const Ten
   const Tensor maps = to_channels_first(x.detach().reshape({s.rows, s.pixels, s.channels}));
   const Tensor z({s.rows, s.channels, s.neurons}, x.dtype(), x.device());
   const Tensor sums({s.rows, s.neurons}, x.dtype(), x.device());
-  const Tensor y(result, x.dtype(), x.device());
+  Tensor y(result, x.dtype(), x.device());
   dispatch(op, x.dtype(), [&]<class T>() {
     const KernelTables<T>& kernels = tables<T>(x.device());
     reduce_maps<T>(z, maps, masks, s);

@@ -51,7 +51,7 @@ Tensor gather(const Tensor& x, const Tensor& index, int axis, const Tensor& scal
   const GatherShape shape = checked_shape(x, index, axis, scales);
   std::vector<std::int64_t> extents = x.shape().vector();
   extents[static_cast<std::size_t>(axis)] = shape.count;
-  const Tensor y(Shape(extents), x.dtype(), x.device());
+  Tensor y(Shape(extents), x.dtype(), x.device());
   dispatch(op, x.dtype(), [&]<class T>() {
     tables<T>(x.device())
         .gather.forward(y.data<T>(), x.data<T>(), index.data<std::int64_t>(), data_or_null<T>(scales), shape,

@@ -46,7 +46,7 @@ struct GaussianGridBackward final : Node {
 Tensor gaussian_grid(const Tensor& mu, const Tensor& sigma, const Tensor& noise, const Tensor& shift,
                      GaussType type) {
   const GaussianGridShape shape = checked_shape(mu, sigma, noise, shift, type);
-  const Tensor grid({shape.batch, shape.neurons, 2}, mu.dtype(), mu.device());
+  Tensor grid({shape.batch, shape.neurons, 2}, mu.dtype(), mu.device());
   dispatch(op, mu.dtype(), [&]<class T>() {
     tables<T>(mu.device())
         .gaussian_grid.forward(grid.data<T>(), mu.data<T>(), sigma.data<T>(), data_or_null<T>(noise),

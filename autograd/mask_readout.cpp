@@ -46,7 +46,7 @@ struct MaskReadoutBackward final : Node {
 
   template <class T>
   Tensor activation_gradient(const Tensor& d_output) {
-    const Tensor dz = empty_like(z);
+    Tensor dz = empty_like(z);
     const GradientBuffer dscale = input_gradient(3), dbias = input_gradient(4);
     tables<T>(x.device())
         .mask_readout.grad_activate(dz.data<T>(), dscale.data<T>(), dbias.data<T>(), d_output.data<T>(),
@@ -63,7 +63,7 @@ Tensor weighted_readout(const char* op, const MaskReadoutShape& shape, const Sha
   const std::int64_t taps = shape.pixels * shape.channels;
   const Tensor weight({taps, shape.neurons}, x.dtype(), x.device());
   const Tensor z({shape.rows, shape.neurons}, x.dtype(), x.device());
-  const Tensor y(result, x.dtype(), x.device());
+  Tensor y(result, x.dtype(), x.device());
   dispatch(op, x.dtype(), [&]<class T>() {
     const KernelTables<T>& kernels = tables<T>(x.device());
     const Queue queue = queue_of(x);

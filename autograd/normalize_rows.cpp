@@ -26,7 +26,7 @@ struct NormalizeRowsBackward final : Node {
 
 Tensor normalize_rows(const Tensor& x) {
   if (x.shape().rank() < 1) throw ShapeError(op, text("input must be (N,...): ", x.shape()));
-  const Tensor y = empty_like(x);
+  Tensor y = empty_like(x);
   dispatch(op, x.dtype(), [&]<class T>() {
     tables<T>(x.device())
         .normalize_rows.forward(y.data<T>(), x.data<T>(), x.shape()[0], columns_of(x), queue_of(x));

@@ -46,7 +46,7 @@ struct PointReadoutBackward final : Node {
 Tensor point_readout(const Tensor& x, const Tensor& grid, const Tensor& features, const Tensor& bias,
                      bool align_corners) {
   const PointReadoutShape shape = checked_shape(x, grid, features, bias, align_corners);
-  const Tensor y({shape.batch, shape.neurons}, x.dtype(), x.device());
+  Tensor y({shape.batch, shape.neurons}, x.dtype(), x.device());
   dispatch(op, x.dtype(), [&]<class T>() {
     tables<T>(x.device())
         .point_readout.forward(y.data<T>(), x.data<T>(), grid.data<T>(), features.data<T>(),

@@ -313,7 +313,7 @@ std::map<std::string, std::int64_t> DataSet::neurons() const {
 std::vector<SessionOptions> DataSet::session_options() const {
   std::vector<SessionOptions> result;
   for (const Session& session : sessions) {
-    result.push_back({session.key, session.neurons, {}});
+    result.push_back({session.key, session.neurons, {}, {}});
     if (!session.mean_activity.empty()) result.back().mean_activity = session.mean_activity;
   }
   return result;

@@ -4,13 +4,14 @@
 
 namespace fovea {
 
-extern const ModelClass core_readout_class;  // core_readout.cpp
+extern const ModelClass core_readout_class;         // core_readout.cpp
+extern const ModelClass firing_rate_encoder_class;  // firing_rate_encoder.cpp
 extern const ModelClass klindt_core_readout_2d_class,
     klindt_core_readout_3d_class;  // klindt_core_readout.cpp
 
 const std::vector<ModelClass>& model_classes() {
   static const std::vector<ModelClass> classes{klindt_core_readout_2d_class, klindt_core_readout_3d_class,
-                                               core_readout_class};
+                                               core_readout_class, firing_rate_encoder_class};
   return classes;
 }
 

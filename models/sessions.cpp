@@ -22,17 +22,24 @@ std::int64_t read_count(const std::string& where, const std::string& key, const 
   return count;
 }
 
-SessionOptions read_session(const std::string& where, const std::string& key, const Json& value) {
+SessionOptions read_session(const std::string& where, const std::string& key, const Json& value,
+                            SessionReadouts readouts) {
   check_key(where, key);
   const std::string what = "sessions." + key;
   if (!value.is_object() || !value.contains("n_neurons"))
     refuse_value(where, what, "a map with n_neurons", value);
-  SessionOptions session{key, read_count(where, what + ".n_neurons", value["n_neurons"]), {}};
+  SessionOptions session{key, read_count(where, what + ".n_neurons", value["n_neurons"]), {}, {}};
   for (const auto& [name, content] : value.items()) {
     if (name == "mean_activity") {
       read_json(where, what + ".mean_activity", content, session.mean_activity);
+    } else if (name == "readout" && readouts == SessionReadouts::overriding) {
+      if (content.is_null()) continue;
+      if (!content.is_object()) refuse_value(where, what + ".readout", "a map of parameters", content);
+      session.readout = content.dump();
     } else if (name != "n_neurons") {
-      refuse_key(text(where, '.', what), name, {"n_neurons", "mean_activity"});
+      std::vector<std::string> known{"n_neurons", "mean_activity"};
+      if (readouts == SessionReadouts::overriding) known.emplace_back("readout");
+      refuse_key(text(where, '.', what), name, known);
     }
   }
   if (session.mean_activity && static_cast<std::int64_t>(session.mean_activity->size()) != session.n_neurons)
@@ -58,16 +65,18 @@ void check_agreement(const std::string& where, const std::string& name, const Js
 
 /// data_info.input_shape is one frame (channels, height, width), or the whole in_shape.
 void check_input_shape(const std::string& where, const Json& info, const Json& in_shape) {
-  if (!info.contains("input_shape") || !in_shape.is_array() || in_shape.size() != 4) return;
+  if (!info.contains("input_shape") || !in_shape.is_array() || in_shape.size() < 3) return;
   const Json& given = info["input_shape"];
-  if (given != in_shape && given != Json{in_shape[0], in_shape[2], in_shape[3]})
+  const std::size_t axes = in_shape.size();
+  if (given != in_shape && given != Json{in_shape[0], in_shape[axes - 2], in_shape[axes - 1]})
     throw ConfigError(
         where, text("data_info.input_shape must agree with in_shape ", in_shape.dump(), ": ", given.dump()));
 }
 
 }  // namespace
 
-std::vector<SessionOptions> read_sessions(const std::string& where, const Json& section) {
+std::vector<SessionOptions> read_sessions(const std::string& where, const Json& section,
+                                          SessionReadouts readouts) {
   std::vector<SessionOptions> sessions;
   const Json none;
   const auto value_of = [&](const char* key) -> const Json& {
@@ -78,13 +87,14 @@ std::vector<SessionOptions> read_sessions(const std::string& where, const Json& 
              &info = value_of("data_info");
   if (!given.is_null()) {
     if (!given.is_object()) refuse_value(where, "sessions", "a map of session to {n_neurons: N}", given);
-    for (const auto& [key, value] : given.items()) sessions.push_back(read_session(where, key, value));
+    for (const auto& [key, value] : given.items())
+      sessions.push_back(read_session(where, key, value, readouts));
   } else if (!counts.is_null()) {
     if (!counts.is_object())
       refuse_value(where, "n_neurons_dict", "a map of session to number of neurons", counts);
     for (const auto& [key, value] : counts.items()) {
       check_key(where, key);
-      sessions.push_back({key, read_count(where, "n_neurons_dict." + key, value), {}});
+      sessions.push_back({key, read_count(where, "n_neurons_dict." + key, value), {}, {}});
     }
   }
   if (sessions.empty())
@@ -104,6 +114,7 @@ Json write_sessions(const std::vector<SessionOptions>& sessions) {
   for (const SessionOptions& session : sessions) {
     result[session.key] = {{"n_neurons", session.n_neurons}};
     if (session.mean_activity) result[session.key]["mean_activity"] = *session.mean_activity;
+    if (!session.readout.empty()) result[session.key]["readout"] = Json::parse(session.readout);
   }
   return result;
 }

@@ -49,33 +49,56 @@ Case load_case(const std::string& name, const Device& device) {
   return one;
 }
 
-/// |actual - expected| / |expected|, or / `floor` where the expected norm is below it.
+double norm(const Tensor& tensor) {
+  double sum = 0;
+  for (const double value : values(tensor)) sum = std::hypot(sum, value);
+  return sum;
+}
+
+double distance(const Tensor& a, const Tensor& b) {
+  const std::vector<double> x = values(a), y = values(b);
+  double sum = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) sum = std::hypot(sum, y[i] - x[i]);
+  return sum;
+}
+
+/// |actual - expected| / |expected|, or / `floor` where the reference of a gradient is zero up to rounding.
 class Comparer {
  public:
   Comparer(std::string name, double tolerance, double floor)
       : name_(std::move(name)), tolerance_(tolerance), floor_(floor) {}
 
+  bool zero_up_to_rounding(const Tensor& gradient) const { return norm(gradient) < 1e-11 * floor_; }
+
   void compare(const std::string& what, const Tensor& expected, const Tensor& actual) {
+    const bool is_gradient = what.rfind("grad.", 0) == 0;
+    const double own = norm(expected);
+    compare(what, expected, actual, is_gradient && zero_up_to_rounding(expected) ? floor_ : own);
+  }
+
+  /// Relative to `scale`.
+  void compare(const std::string& what, const Tensor& expected, const Tensor& actual, double scale) {
     INFO(name_, ": ", what);
     const std::string obstacle = detail::obstacle(expected, actual);
     CHECK_MESSAGE(obstacle.empty(), obstacle);
     if (!obstacle.empty()) return;
-    const std::vector<double> a = values(expected), b = values(actual);
-    double difference = 0, norm = 0;
-    for (std::size_t i = 0; i < a.size(); ++i) {
-      difference = std::hypot(difference, b[i] - a[i]);
-      norm = std::hypot(norm, a[i]);
-    }
-    // A tensor that is zero up to rounding has no relative error of its own.
-    const bool is_gradient = what.rfind("grad.", 0) == 0;
-    const double scale = is_gradient && norm < 1e-11 * floor_ ? floor_ : norm;
+    const double difference = distance(expected, actual);
     const double error = difference == 0 ? 0 : difference / scale;
-    CHECK(error <= tolerance_);
+    const auto allowed = allowed_.find(what);
+    CHECK(error <= (allowed == allowed_.end() ? tolerance_ : std::max(tolerance_, allowed->second)));
     if (!(error <= worst_)) {
       worst_ = error;
       where_ = name_ + " " + what;
     }
     ++compared_;
+  }
+
+  /// What rounding the inputs alone does to a tensor: `rounded` is computed exactly from rounded inputs.
+  void allow_for_rounding(const std::string& what, const Tensor& expected, const Tensor& rounded) {
+    constexpr double roundings = 8;  // of f32 in a chain of layers, for each of the inputs
+    const bool zero = what.rfind("grad.", 0) == 0 && zero_up_to_rounding(expected);
+    const double scale = zero ? floor_ : norm(expected), difference = distance(expected, rounded);
+    if (difference > 0) allowed_[what] = roundings * difference / scale;
   }
 
   double worst() const { return worst_; }
@@ -86,13 +109,8 @@ class Comparer {
   std::string name_, where_;
   double tolerance_, floor_, worst_ = 0;
   int compared_ = 0;
+  std::map<std::string, double> allowed_;
 };
-
-double norm(const Tensor& tensor) {
-  double sum = 0;
-  for (const double value : values(tensor)) sum = std::hypot(sum, value);
-  return sum;
-}
 
 double largest_gradient(const Safetensors& io) {
   double largest = 0;
@@ -153,6 +171,34 @@ void compare_gradients(const Case& one, const Model& model, Comparer& comparer) 
       CHECK_MESSAGE(seen.count(entry.first) == 1, entry.first);
 }
 
+/// Output and gradients by the names of the fixture.
+std::vector<std::pair<std::string, Tensor>> named_results(const Gradients& result) {
+  std::vector<std::pair<std::string, Tensor>> all{{"output", result.output},
+                                                  {"loss", result.loss},
+                                                  {"total", result.total},
+                                                  {"grad.stimulus", result.stimulus}};
+  if (result.pupil_center) all.emplace_back("grad.pupil", result.pupil_center);
+  for (const auto& [name, gradient] : result.parameters) all.emplace_back("grad." + name, gradient);
+  return all;
+}
+
+/// A loss with a pole near the output, or a kink, amplifies roundings: no f32 can be closer than an exact
+/// evaluation of inputs rounded to f32.
+void allow_for_rounding(const Case& one, const std::string& path, const Device& device, Comparer& comparer) {
+  const Placement exact{device, DType::f64};
+  const LoadedModel loaded = load_model(path, exact);
+  const auto round = [](const Tensor& tensor) {
+    return tensor ? tensor.to(DType::f32).to(DType::f64) : tensor;
+  };
+  for (const NamedTensor& named : loaded.model->tensors())
+    if (named.tensor.dtype() == DType::f64) named.tensor.copy_from(round(named.tensor));
+  GradientsInput input = Inputs(one.io, exact).gradients_of(one.session);
+  for (Tensor* tensor : {&input.stimulus, &input.responses, &input.pupil_center, &input.noise})
+    *tensor = round(*tensor);
+  for (const auto& [name, tensor] : named_results(gradients(*loaded.model, input, {one.training, nullptr})))
+    comparer.allow_for_rounding(name, tensor_of(one.io, name), tensor);
+}
+
 /// One optimizer step by the function that training calls.
 void compare_step(const Case& one, const Model& model, Comparer& comparer) {
   const Placement& placement = model.placement();
@@ -170,7 +216,16 @@ void compare_step(const Case& one, const Model& model, Comparer& comparer) {
     if (named.role == Role::statistic)
       comparer.compare("buffer." + named.name, tensor_of(one.io, "buffer." + named.name), named.tensor);
     if (named.role != Role::parameter) continue;
-    comparer.compare("after." + named.name, tensor_of(one.io, "after." + named.name), named.tensor);
+    const Tensor& expected = tensor_of(one.io, "after." + named.name);
+    if (comparer.zero_up_to_rounding(tensor_of(one.io, "grad." + named.name))) {
+      // AdamW divides what is nothing but rounding by its eps.
+      const double step_of_rounding = std::stod(one.io.metadata.at("lr")) * largest_gradient(one.io) /
+                                      options.optimizer.eps * std::numeric_limits<double>::epsilon();
+      comparer.compare("after." + named.name, expected, named.tensor,
+                       norm(expected) + 64 * step_of_rounding / f64_tolerance);
+    } else {
+      comparer.compare("after." + named.name, expected, named.tensor);
+    }
     ++after;
   }
   CHECK(after == std::count_if(one.io.tensors.begin(), one.io.tensors.end(),
@@ -188,7 +243,9 @@ Totals run_all(const std::string& prefix, const Placement& placement, double tol
   for (const std::string& name : case_names(prefix)) {
     const Case one = load_case(name, placement.device);
     Comparer comparer(name, tolerance, largest_gradient(one.io));
-    const LoadedModel loaded = load_model(fixture_folder() + '/' + name + ".model.safetensors", placement);
+    const std::string path = fixture_folder() + '/' + name + ".model.safetensors";
+    const LoadedModel loaded = load_model(path, placement);
+    if (placement.dtype == DType::f32) allow_for_rounding(one, path, placement.device, comparer);
     compare_gradients(one, *loaded.model, comparer);
     if (with_step && one.training) compare_step(one, *loaded.model, comparer);
     ++totals.cases;
@@ -198,18 +255,17 @@ Totals run_all(const std::string& prefix, const Placement& placement, double tol
       totals.where = comparer.where();
     }
   }
-  MESSAGE(prefix << ": " << totals.cases << " cases, " << totals.compared << " tensors, worst " << totals.worst << " at "
-                       << totals.where);
+  MESSAGE(prefix << ": " << totals.cases << " cases, " << totals.compared << " tensors, worst "
+                 << totals.worst << " at " << totals.where);
   return totals;
 }
 
 }  // namespace
 
 /// Cases by the beginnings of their names, and how many there are.
-const std::vector<std::pair<std::string, int>> families{{"core_", 57},       {"klindt2d_", 35},
-                                                        {"klindt3d_", 12},   {"encoder_", 52},
-                                                        {"factorized_", 16}, {"gaussian_", 20},
-                                                        {"shifter_", 8}};
+const std::vector<std::pair<std::string, int>> families{
+    {"core_", 57},       {"klindt2d_", 35}, {"klindt3d_", 12}, {"encoder_", 52},
+    {"factorized_", 16}, {"gaussian_", 20}, {"shifter_", 8}};
 
 TEST_CASE("whole models in f64 equal PyTorch: outputs, losses, gradients, buffers, the AdamW step") {
   for (const auto& [prefix, cases] : families) {
@@ -265,13 +321,12 @@ TEST_CASE("twenty training steps equal PyTorch's") {
     comparer.compare("total", tensor_of(io, "total"), Tensor::from(totals, {20}, placement.device));
     int finals = 0;
     for (const NamedTensor& named : loaded.model->tensors()) {
-      if (named.role == Role::constant) continue;
+      if (named.role == Role::constant && !io.find("final." + named.name)) continue;
       comparer.compare("final." + named.name, tensor_of(io, "final." + named.name), named.tensor);
       ++finals;
     }
-    CHECK(finals == std::count_if(io.tensors.begin(), io.tensors.end(), [](const auto& entry) {
-            return entry.first.rfind("final.", 0) == 0;
-          }));
+    CHECK(finals == std::count_if(io.tensors.begin(), io.tensors.end(),
+                                  [](const auto& entry) { return entry.first.rfind("final.", 0) == 0; }));
     MESSAGE(name << ": worst " << comparer.worst() << " at " << comparer.where());
   }
 }

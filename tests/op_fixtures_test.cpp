@@ -113,6 +113,23 @@ Tensor run_conv(const Named& in, const Json& a) {
     return to_channels_first(conv3d(x, weight, optional(in, "bias"), options));
 }
 
+/// Every channel sampled at every point, by readouts that see one channel each.
+Tensor run_grid_sample(const Named& in, const Json& a) {
+  const Tensor x = to_channels_last(in.at("x"));
+  const std::int64_t channels = x.shape()[3], points = in.at("grid").shape()[1];
+  std::vector<std::int64_t> point;
+  std::vector<double> features;
+  for (std::int64_t c = 0; c < channels; ++c)
+    for (std::int64_t i = 0; i < channels * points; ++i) {
+      if (c == 0) point.push_back(i % points);
+      features.push_back(i / points == c ? 1 : 0);
+    }
+  const Tensor index = Tensor::from(point, {channels * points}, x.device());
+  const Tensor one_hot = Tensor::from(features, {channels, channels * points}, x.device()).to(x.dtype());
+  return point_readout(x, gather(in.at("grid"), index, 1), one_hot, {}, a["align_corners"])
+      .reshape({x.shape()[0], channels, points});
+}
+
 /// By the beginning of the fixture's name.
 const std::map<std::string, Op> ops{
     {"batch_norm_", run_batch_norm},
@@ -121,6 +138,7 @@ const std::map<std::string, Op> ops{
     {"max_pool_", run_pool<max_pool3d>},
     {"avg_pool3d_", run_pool<average_pool3d>},
     {"gaussian_mask_", run_gaussian_mask},
+    {"grid_sample_", run_grid_sample},
     {"temporal_kernel_",
      [](const Named& in, const Json& a) {
        return temporal_kernel(in.at("sin_weights"), in.at("cos_weights"), in.at("log_speed"), a["length"]);
@@ -140,7 +158,6 @@ const std::map<std::string, Op> ops{
 
 /// Ops of models that fovea does not have.
 const std::vector<std::string> missing_ops{"adaptive_elu",
-                                           "grid_sample_",
                                            "group_sparsity_neuralpredictors",
                                            "laplace_GaussianLaplaceL2",
                                            "laplace_LaplaceL",
@@ -270,8 +287,8 @@ TEST_CASE("every op fixture has an op or is known to have none") {
     CHECK((missing || find_op(name) != nullptr));
     ++(missing ? skipped : covered);
   }
-  CHECK(covered == 54);
-  MESSAGE(covered << " op fixtures compared, " << skipped << " skipped: no grid sample, PReLU, "
+  CHECK(covered == 56);
+  MESSAGE(covered << " op fixtures compared, " << skipped << " skipped: no PReLU, "
                   << "ReQU and no regularizers of neuralpredictors here");
 }
 

@@ -11,8 +11,8 @@ import damaged_hdf5
 import fuzzing
 
 FOLDER = "build-test"
-THREADED = ["engine", "autograd", "ops_gradcheck", "random", "cpu_kernels", "cpu_ops", "emulator", "cuda_kernels"]
-QUICK = ["engine", "check", "autograd", "random", "ops_gradcheck", "losses_gradcheck", "op_fixtures", "safetensors"]
+THREADED = ["engine", "autograd", "ops_gradcheck", "readout_ops", "random", "cpu_kernels", "cpu_ops", "cpu_readouts", "emulator", "cuda_kernels"]
+QUICK = ["engine", "check", "autograd", "random", "ops_gradcheck", "readout_ops", "losses_gradcheck", "op_fixtures", "safetensors"]
 
 
 class Totals:

@@ -14,6 +14,7 @@ struct SessionOptions {
   std::string key;
   std::int64_t n_neurons = 0;
   std::optional<std::vector<double>> mean_activity;  ///< initial bias, spikes per frame
+  std::string readout{};  ///< JSON text of what overrides the general `readout` section; empty: nothing
 };
 
 /// Input of one forward pass, all of one session.

@@ -109,6 +109,8 @@ Tensor parametric_relu(const Tensor& x, const Tensor& thresh, const Tensor& neg_
 /// max(alpha * softplus(beta * x + gamma), least); the three tensors have one value each and get no gradient.
 Tensor parametric_softplus(const Tensor& x, const Tensor& alpha, const Tensor& beta, const Tensor& gamma,
                            std::optional<double> least = {});
+/// factor_n * x + offset_n: x (...,N), factor and offset (N).
+Tensor scale_and_shift(const Tensor& x, const Tensor& factor, const Tensor& offset);
 /// a * b, elementwise.
 Tensor multiply(const Tensor& a, const Tensor& b);
 /// The channels of all tensors (..., C_i) side by side, in their order.
@@ -140,7 +142,7 @@ struct FactorizedReadoutOptions {
 /// sum_c features[c,n] sum_p x[..,p,c] masks[n,p] + bias_n, through a relu if asked: x (B,H,W,C) -> (B,N) or
 /// (B,T,H,W,C) -> (B,T,N). masks (N,H,W) or any shape with N*P elements in that order, P = H*W; features any
 /// shape with C*N elements in the order (C,N); bias (N) or undefined. No memory grows with C*P*N unless that
-/// is small. Source: neuralpredictors, FullFactorized2d.forward; KlindtReadout.
+/// is small. Source: neuralpredictors, FullFactorized2d.forward; the readout of KlindtCoreReadout2D.
 Tensor factorized_readout(const Tensor& x, const Tensor& masks, const Tensor& features, const Tensor& bias,
                           const FactorizedReadoutOptions& options = {});
 
@@ -149,7 +151,7 @@ Tensor factorized_readout(const Tensor& x, const Tensor& masks, const Tensor& fe
 /// elements in the order (C,N); bias (N) or undefined. bilinear is torch.nn.functional.grid_sample with zeros
 /// padding; NaN positions read zeros. Source: neuralpredictors, FullGaussian2d.forward.
 Tensor point_readout(const Tensor& x, const Tensor& grid, const Tensor& features, const Tensor& bias,
-                     bool align_corners = true);
+                     bool align_corners);
 
 enum class GaussType {
   full,          ///< sigma (N,2,2): d_i = sum_j sigma[n,i,j] noise_j

@@ -5,17 +5,21 @@
 #include "kernels/tables.hpp"
 
 // X(name in KernelTables, type of the op's table)
-#define FOVEA_CPU_OPS(X)                \
-  X(activation, ActivationKernels)      \
-  X(batch_norm, BatchNormKernels)       \
-  X(conv3d, Conv3dKernels)              \
-  X(elementwise, ElementwiseKernels)    \
-  X(gaussian_mask, GaussianMaskKernels) \
-  X(loss, LossKernels)                  \
-  X(mask_readout, MaskReadoutKernels)   \
-  X(matmul, MatmulKernels)              \
-  X(optimizer, OptimizerKernels)        \
-  X(sepconv3d, SepConv3dKernels)        \
+#define FOVEA_CPU_OPS(X)                  \
+  X(activation, ActivationKernels)        \
+  X(batch_norm, BatchNormKernels)         \
+  X(conv3d, Conv3dKernels)                \
+  X(elementwise, ElementwiseKernels)      \
+  X(feature_sum, FeatureSumKernels)       \
+  X(gaussian_grid, GaussianGridKernels)   \
+  X(gaussian_mask, GaussianMaskKernels)   \
+  X(loss, LossKernels)                    \
+  X(mask_readout, MaskReadoutKernels)     \
+  X(matmul, MatmulKernels)                \
+  X(normalize_rows, NormalizeRowsKernels) \
+  X(optimizer, OptimizerKernels)          \
+  X(point_readout, PointReadoutKernels)   \
+  X(sepconv3d, SepConv3dKernels)          \
   X(temporal_kernel, TemporalKernelKernels)
 
 namespace fovea {

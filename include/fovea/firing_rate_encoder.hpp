@@ -1,0 +1,28 @@
+// FiringRateEncoder: Stacked2dCore, one readout per session and optionally a shifter per session, then
+// elu(x + elu_offset) + 1. Source: neuralpredictors, layers/encoders/firing_rate.py.
+#pragma once
+#include <memory>
+#include <variant>
+
+#include "fovea/model.hpp"
+#include "fovea/readouts.hpp"
+#include "fovea/stacked2d_core.hpp"
+
+namespace fovea {
+
+struct FiringRateEncoderOptions {
+  std::array<std::int64_t, 3> in_shape{};  ///< (channels, height, width)
+  Stacked2dCoreOptions core{};
+  std::variant<FullGaussian2dOptions, FullFactorized2dOptions> readout{};
+  bool clone_readout = false;  ///< later sessions: alpha * first(x) + beta
+  std::optional<MLPShifterOptions> shifter{};
+  double elu_offset = 0.0;
+  double learning_rate = 0.01;
+};
+
+/// Builds the model in code; as make_model with a `model:` section. Losses are the defaults of the class.
+std::unique_ptr<Model> make_firing_rate_encoder(const FiringRateEncoderOptions& options,
+                                                const std::vector<SessionOptions>& sessions,
+                                                const Placement& placement, std::uint64_t seed = 0);
+
+}  // namespace fovea

@@ -1,0 +1,122 @@
+#include "fovea/autograd.hpp"
+#include "fovea/ops.hpp"
+#include "models/image_readout.hpp"
+#include "models/readout_sections.hpp"
+
+namespace fovea {
+namespace {
+
+constexpr auto name = "FullFactorized2d";
+using O = FullFactorized2dOptions;
+
+class FullFactorized2d : public ImageReadout {
+ public:
+  FullFactorized2d(const Geometry& g, const SessionOptions& session, const O& options, const Placement& p,
+                   Random& random)
+      : ImageReadout(g), options_(options) {
+    const auto noise = [&](const char* tensor, const Shape& shape) {
+      const Tensor values = add_tensor(tensor, Role::parameter, Tensor(shape, p.dtype, p.device));
+      random.normal(values, 0.0, options.init_noise);
+      return values;
+    };
+    const auto& shared = options.shared_features;
+    features_ = noise("_features", {shared ? unique_count(*shared) : g.neurons, g.channels});
+    if (shared)
+      scales_ = add_tensor("scales", Role::parameter, Tensor::full({g.neurons, 1}, 1.0, p.dtype, p.device));
+    spatial_ = noise("spatial", {g.neurons, g.height, g.width});
+    if (options.bias) bias_ = add_bias(session, p);
+    if (shared) sharing_index_ = add_sharing_index("feature_sharing_index", *shared, p);
+  }
+
+  Tensor forward(const Tensor& x, const ReadoutInput& input) const override {
+    if (input.shift) throw ConfigError(name, "has no positions that a shifter could move");
+    const Tensor features = neuron_features();
+    const Shape& s = features.shape();
+    return factorized_readout(x, masks(), to_channels_last(features.reshape({1, s[0], s[1]})), bias_);
+  }
+
+  void apply_constraints() const override {
+    if (!options_.constrain_pos) return;
+    const NoGrad guard;
+    if (!options_.normalize) clamp_min_(spatial_, 0.0);
+    if (!options_.shared_features) clamp_min_(features_, 0.0);
+  }
+
+  /// The product of the two totals: what the reference's broadcast computes.
+  Tensor regularizer() const override {
+    if (options_.spatial_and_feature_reg_weight == 0) return {};
+    return scale(multiply(absolute_sum(masks()), absolute_sum(neuron_features())),
+                 options_.spatial_and_feature_reg_weight);
+  }
+
+  std::string line() const override {
+    return text(name, ' ', shape_text(options_.bias),
+                options_.shared_features ? ", with original features" : "",
+                options_.normalize ? ", normalized" : ", unnormalized");
+  }
+
+ private:
+  /// (N,H,W) as the forward pass uses them.
+  Tensor masks() const {
+    const Tensor masks = options_.normalize ? normalize_rows(spatial_) : spatial_;
+    if (options_.constrain_pos) {
+      // Outside differentiation: the gradient goes on as if the masks were not clamped.
+      if (options_.normalize) clamp_min_(masks, 0.0);
+      return masks;
+    }
+    return options_.positive_spatial ? activate(masks, {ActivationKind::absolute}) : masks;
+  }
+
+  Tensor neuron_features() const {  // (N,C)
+    return options_.shared_features ? gather(features_, sharing_index_, 0, scales_) : features_;
+  }
+
+  O options_;
+  Tensor features_, scales_, spatial_, bias_, sharing_index_;
+};
+
+const ParameterTable<O>& table() {
+  static const ParameterTable<O> table =
+      ParameterTable<O>(name)
+          .require("bias", &O::bias, "bool", "a learnt bias per neuron")
+          .add("normalize", &O::normalize, "bool", "masks are divided by their norm + 1e-6")
+          .add("init_noise", &O::init_noise, "float", "deviation of the initial masks and features",
+               finite_at_least(0))
+          .add("constrain_pos", &O::constrain_pos, "bool",
+               "masks and features are kept at or above 0, outside differentiation")
+          .add("positive_weights", &O::positive_weights, "bool",
+               "features are clamped where the product `weight` is read; not in the forward pass")
+          .add("positive_spatial", &O::positive_spatial, "bool",
+               "absolute values of the masks, unless constrain_pos")
+          .add("shared_features", &O::shared_features, "{match_ids: [int]} | null",
+               "neurons with equal ids share a feature vector, each with a scale of its own")
+          .add("spatial_and_feature_reg_weight", &O::spatial_and_feature_reg_weight, "float",
+               "factor of sum |masks| times sum |features|", finite_at_least(0));
+  return table;
+}
+
+std::unique_ptr<ImageReadout> make(const ImageReadout::Geometry& g, const SessionOptions& session,
+                                   const Json& section, const Placement& placement, Random& random) {
+  const std::string where = readout_place(name, session.key);
+  const O options = table().parse(where, section, {"class"});
+  if (options.shared_features) check_match_ids(where, "shared_features", *options.shared_features, g.neurons);
+  check_readout_weights(where, static_cast<double>(g.neurons) * (static_cast<double>(g.height * g.width) +
+                                                                 static_cast<double>(g.channels)));
+  return std::make_unique<FullFactorized2d>(g, session, options, placement, random);
+}
+
+Json complete(const Json& section) { return completed_readout(table(), section); }
+
+}  // namespace
+
+Json write_readout(const FullFactorized2dOptions& options) {
+  Json section{{"class", name}};
+  section.update(table().write(options));
+  return section;
+}
+
+extern const ImageReadoutClass full_factorized_2d_class;
+const ImageReadoutClass full_factorized_2d_class{name, false, make, complete,
+                                                 [] { return document_table(table()); }};
+
+}  // namespace fovea
