@@ -4,11 +4,31 @@
 #include <charconv>
 #include <iostream>
 
+#include "cli/inputs.hpp"
+#include "fovea/klindt_core_readout.hpp"
+#include "fovea/npy.hpp"
 #include "kernels/tables.hpp"
 #include "models/parameters.hpp"
 #include "training/trainer.hpp"
 
 namespace fovea::cli {
+namespace {
+
+/// The model section of a run completed with the sessions of the data.
+Json with_sessions(const RunConfig& config, const DataSet& data) {
+  Json model = config.model;
+  if (model.contains("sessions"))
+    throw ConfigError("model", "sessions come from the data; n_neurons_dict may be given to check them");
+  Json sessions = Json::object();
+  for (const SessionOptions& session : data.session_options()) {
+    sessions[session.key] = {{"n_neurons", session.n_neurons}};
+    if (session.mean_activity) sessions[session.key]["mean_activity"] = *session.mean_activity;
+  }
+  model["sessions"] = sessions;
+  return model;
+}
+
+}  // namespace
 
 void add_device_options(CLI::App& command, DeviceChoice& choice) {
   command.add_option("--device", choice.device, "cpu | cuda | emulator | auto")->capture_default_str();
@@ -70,17 +90,29 @@ Normalization model_normalization(const LoadedModel& loaded) {
   return {};
 }
 
-Json with_sessions(const RunConfig& config, const DataSet& data) {
+std::unique_ptr<Model> make_configured(const RunConfig& config, const DataSet* data,
+                                       const Placement& placement) {
   if (config.model.is_null()) throw ConfigError("config", "the section 'model' is missing");
-  Json model = config.model;
-  if (model.contains("sessions"))
-    throw ConfigError("model", "sessions come from the data; n_neurons_dict may be given to check them");
-  Json sessions = Json::object();
-  for (const SessionOptions& session : data.session_options()) {
-    sessions[session.key] = {{"n_neurons", session.n_neurons}};
-    if (session.mean_activity) sessions[session.key]["mean_activity"] = *session.mean_activity;
-  }
-  model["sessions"] = sessions;
+  Json section = data ? with_sessions(config, *data) : config.model;
+  const auto file = [&](const char* key) {
+    const Json value = section.value(key, Json());
+    if (!value.is_string()) return std::string();
+    section.erase(key);
+    return value.get<std::string>();
+  };
+  const std::string mask = file("init_mask"), weights = file("init_weights");
+  std::unique_ptr<Model> model =
+      make_model(section.dump(), placement, static_cast<std::uint64_t>(config.seed));
+  const auto set = [&](const std::string& path, void (*into)(Model&, const Tensor&)) {
+    if (path.empty()) return;
+    try {
+      into(*model, read_values(open_npy(path), placement));
+    } catch (const ShapeError& error) {
+      throw FormatError(path, error.what());
+    }
+  };
+  set(mask, set_init_mask);
+  set(weights, set_init_weights);
   return model;
 }
 

@@ -46,7 +46,9 @@ std::string chosen_session(const Model& model, const std::string& given);
 /// The model's own normalisation; where its provenance has none, the identity and a note on stderr.
 Normalization model_normalization(const LoadedModel& loaded);
 
-/// The model section of a run completed with the sessions of the data.
-Json with_sessions(const RunConfig& config, const DataSet& data);
+/// The fresh model of a run with the sessions of the data, or with those of its section where there are no
+/// data yet. The files that init_mask and init_weights name are read; the model does not keep their names.
+std::unique_ptr<Model> make_configured(const RunConfig& config, const DataSet* data,
+                                       const Placement& placement);
 
 }  // namespace fovea::cli

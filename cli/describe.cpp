@@ -48,14 +48,13 @@ Described read_configured(const Options& options, const Placement& placement) {
   const RunConfig config = read_run_config(options.what, options.overrides, DataSection::optional);
   if (config.model.is_null()) throw ConfigError("config", "the section 'model' is missing");
   Described described{{}, config.training, config.data, true};
-  const auto seed = static_cast<std::uint64_t>(config.seed);
   if (without_data(config)) {
-    described.model = make_model(config.model.dump(), placement, seed);
+    described.model = make_configured(config, nullptr, placement);
   } else if (config.data.path.empty()) {
     throw ConfigError("describe", "sessions are needed: data.path, or model.n_neurons_dict without data");
   } else {
     const DataSet data = load_openretina(config.data);
-    described.model = make_model(with_sessions(config, data).dump(), placement, seed);
+    described.model = make_configured(config, &data, placement);
     check_fits(*described.model, data, config.data);
   }
   (void)sample_form(*described.model, config.data);  // without data it may be wrong as well

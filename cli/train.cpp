@@ -204,10 +204,8 @@ Status train(PreparedRun run, const Options& options) {
   const DataSet data = load_openretina(run.config.data);
   std::optional<Checkpoint> checkpoint;
   if (run.resumed) checkpoint = read_checkpoint(checkpoint_path(run.folder), device);
-  const std::unique_ptr<Model> model = run.resumed
-                                           ? make_model(*checkpoint, placement)
-                                           : make_model(with_sessions(run.config, data).dump(), placement,
-                                                        static_cast<std::uint64_t>(run.config.seed));
+  const std::unique_ptr<Model> model =
+      run.resumed ? make_model(*checkpoint, placement) : make_configured(run.config, &data, placement);
   check_trainable(*model, data, run.config.data);
   check_samples(data, run.config.data);
   check_training_memory(*model, run.config.training, run.config.data);

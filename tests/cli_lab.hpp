@@ -3,11 +3,13 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <regex>
 
+#include "check.hpp"
 #include "cli_run.hpp"
-#include "fovea/tensor.hpp"
+#include "fovea/safetensors.hpp"
 
 namespace fovea::test {
 
@@ -106,6 +108,55 @@ inline void check_refused(const std::vector<std::string>& arguments, const std::
 inline Tensor frames(const Tensor& movie, std::int64_t begin, std::int64_t end) {
   const Shape& s = movie.shape();
   return movie.reshape({s[1], s[2], s[3]}).rows(begin, end).reshape({1, end - begin, s[2], s[3]});
+}
+
+/// metrics.csv without its last column, the seconds.
+inline std::vector<std::string> metrics_without_seconds(const std::string& run_folder) {
+  std::vector<std::string> lines = lines_of(read_bytes(run_folder + "/metrics.csv"));
+  for (std::string& line : lines) line = line.substr(0, line.rfind(','));
+  return lines;
+}
+
+inline void check_same_run(const std::string& expected, const std::string& actual) {
+  CHECK(metrics_without_seconds(expected) == metrics_without_seconds(actual));
+  for (const char* name : {"/model.safetensors", "/test.csv"}) {
+    CAPTURE(name);
+    CHECK_FALSE(read_bytes(expected + name).empty());
+    CHECK(read_bytes(expected + name) == read_bytes(actual + name));
+  }
+}
+
+inline double pearson(const std::vector<double>& a, const std::vector<double>& b) {
+  const auto mean = [](const std::vector<double>& v) {
+    return std::accumulate(v.begin(), v.end(), 0.0) / static_cast<double>(v.size());
+  };
+  const double ma = mean(a), mb = mean(b);
+  double ab = 0, aa = 0, bb = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    ab += (a[i] - ma) * (b[i] - mb);
+    aa += (a[i] - ma) * (a[i] - ma);
+    bb += (b[i] - mb) * (b[i] - mb);
+  }
+  return ab / std::sqrt(aa * bb);
+}
+
+/// Compares what `gradients` wrote in double precision with a golden file; how many tensors.
+inline int compared_gradients(const Safetensors& golden, const Safetensors& result) {
+  int compared = 0;
+  for (const auto& [key, expected] : golden.tensors) {
+    const bool wanted = key == "output" || key == "loss" || key == "total" || contains(key, "regularizer") ||
+                        key.rfind("grad.", 0) == 0 || key.rfind("buffer.", 0) == 0;
+    if (!wanted) continue;
+    const auto& shown_key = key;
+    CAPTURE(shown_key);
+    const Tensor* actual = result.find(key);
+    REQUIRE(actual);
+    CHECK(relative_l2(expected, *actual, 1e-9));
+    if (!contains(key, "num_batches")) CHECK(actual->dtype() == DType::f64);
+    ++compared;
+  }
+  CHECK(static_cast<std::size_t>(compared) == result.tensors.size());
+  return compared;
 }
 
 }  // namespace fovea::test

@@ -13,40 +13,6 @@
 using namespace fovea;
 using namespace fovea::test;
 
-namespace {
-
-/// metrics.csv without its last column, the seconds.
-std::vector<std::string> metrics_without_seconds(const std::string& run_folder) {
-  std::vector<std::string> lines = lines_of(read_bytes(run_folder + "/metrics.csv"));
-  for (std::string& line : lines) line = line.substr(0, line.rfind(','));
-  return lines;
-}
-
-void check_same_run(const std::string& expected, const std::string& actual) {
-  CHECK(metrics_without_seconds(expected) == metrics_without_seconds(actual));
-  for (const char* name : {"/model.safetensors", "/test.csv"}) {
-    CAPTURE(name);
-    CHECK_FALSE(read_bytes(expected + name).empty());
-    CHECK(read_bytes(expected + name) == read_bytes(actual + name));
-  }
-}
-
-double pearson(const std::vector<double>& a, const std::vector<double>& b) {
-  const auto mean = [](const std::vector<double>& v) {
-    return std::accumulate(v.begin(), v.end(), 0.0) / static_cast<double>(v.size());
-  };
-  const double ma = mean(a), mb = mean(b);
-  double ab = 0, aa = 0, bb = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    ab += (a[i] - ma) * (b[i] - mb);
-    aa += (a[i] - ma) * (a[i] - ma);
-    bb += (b[i] - mb) * (b[i] - mb);
-  }
-  return ab / std::sqrt(aa * bb);
-}
-
-}  // namespace
-
 TEST_CASE("a run folder has all its files") {
   const Lab& lab = Lab::get();
   CHECK(std::regex_match(fs::path(lab.run_folder()).filename().string(),
@@ -294,23 +260,7 @@ TEST_CASE("gradients of PyTorch's model files equal PyTorch's") {
                                        io.metadata.at("session")};
     if (io.metadata.at("mode") == "train") arguments.push_back("--train");
     CHECK(lab.done(arguments).out == "");
-    const Safetensors result = read_safetensors(lab / "g.safetensors", cpu());
-    int compared = 0;
-    for (const auto& [key, expected] : io.tensors) {
-      const bool wanted = key == "output" || key == "loss" || key == "total" ||
-                          contains(key, "regularizer") || key.rfind("grad.", 0) == 0 ||
-                          key.rfind("buffer.", 0) == 0;
-      if (!wanted) continue;
-      const auto& shown_key = key;
-      CAPTURE(shown_key);
-      const Tensor* actual = result.find(key);
-      REQUIRE(actual);
-      CHECK(relative_l2(expected, *actual, 1e-9));
-      if (!contains(key, "num_batches")) CHECK(actual->dtype() == DType::f64);
-      ++compared;
-    }
-    CHECK(compared > 15);
-    CHECK(static_cast<std::size_t>(compared) == result.tensors.size());
+    CHECK(compared_gradients(io, read_safetensors(lab / "g.safetensors", cpu())) > 15);
   }
   const std::string two = fixture_folder() + "/core_two_sessions_second_train.model.safetensors";
   check_refused(

@@ -159,6 +159,12 @@ RunConfig read_run_config(const std::string& path, const std::vector<std::string
   RunConfig config = parse_run_config(document, data);
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   if (!overrides_key(overrides, "data.path")) resolve(config.data.path, folder);
+  for (const char* key : {"init_mask", "init_weights"}) {
+    if (!config.model.is_object() || !config.model.contains(key) || !config.model[key].is_string()) continue;
+    std::string file = config.model[key].get<std::string>();
+    if (!overrides_key(overrides, text("model.", key))) resolve(file, folder);
+    config.model[key] = file;
+  }
   if (document.contains("output") && !overrides_key(overrides, "output")) resolve(config.output, folder);
   return config;
 }
