@@ -117,7 +117,7 @@ inline std::vector<std::string> metrics_without_seconds(const std::string& run_f
   return lines;
 }
 
-inline void check_same_run(const std::string& expected, const std::string& actual) {
+inline void check_same_results(const std::string& expected, const std::string& actual) {
   CHECK(metrics_without_seconds(expected) == metrics_without_seconds(actual));
   for (const char* name : {"/model.safetensors", "/test.csv"}) {
     CAPTURE(name);
