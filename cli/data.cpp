@@ -87,6 +87,10 @@ Status show(const Options& options) {
       "content {}\n",
       data.sessions.size(), data.channels, data.height, data.width, normalization.mean,
       normalization.deviation, data.content_hash);
+  if (const std::int64_t k = config.data.frames_per_image; k > 1)
+    fmt::print(
+        "of these movies a model of images sees every {} frames in a row as one image of {} x {} channels\n",
+        k, data.channels, k);
   std::error_code failure;
   if (!options.dump.empty() && !std::filesystem::create_directories(options.dump, failure) && failure)
     throw Error(options.dump, text("cannot be made: ", failure.message()));

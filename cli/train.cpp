@@ -86,7 +86,8 @@ class Log {
   std::string path_, text_;
 };
 
-/// Copies what an earlier model has in common: the whole core, and the readouts of sessions that both know.
+/// Copies what an earlier model has in common: the whole core, and the readouts and shifters of sessions
+/// that both know.
 void start_from(const Model& model, const std::string& path, Progress& progress) {
   const LoadedModel earlier = load_model(path, model.placement());
   std::map<std::string, Tensor> known;
@@ -97,7 +98,8 @@ void start_from(const Model& model, const std::string& path, Progress& progress)
     const bool fits = found != known.end() && found->second.shape() == one.tensor.shape();
     if (fits) {
       one.tensor.copy_from(found->second);
-    } else if (found != known.end() || one.name.rfind("readout.", 0) != 0) {
+    } else if (found != known.end() ||
+               (one.name.rfind("readout.", 0) != 0 && one.name.rfind("shifter.", 0) != 0)) {
       throw ConfigError("--from",
                         text(one.name, " of the configuration has shape ", one.tensor.shape(), ", in ", path,
                              ": ", found == known.end() ? "none" : to_string(found->second.shape())));

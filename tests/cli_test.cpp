@@ -339,7 +339,7 @@ TEST_CASE("an interrupted run goes on to the same bits") {
       CHECK_FALSE(fs::exists(run + "/test.csv"));
       const CommandResult resumed = lab.done({"train", "--resume", run, "--threads", "1"});
       CHECK(contains(last_line(resumed.out), "over 6 neurons"));
-      check_same_run(whole, run);
+      check_same_results(whole, run);
       if (number != SIGKILL) CHECK(listing(run).size() == 6);  // what is killed cannot clean up
     }
   // A finished run has nothing left to do and ends with the same line.
@@ -354,8 +354,8 @@ TEST_CASE("the number of threads changes no bit, the seed does") {
   lab.done({"train", "tiny.yaml", "experiment=two", "--threads", "2"});
   lab.done({"train", "tiny.yaml", "experiment=three", "threads=3"});
   lab.done({"train", "tiny.yaml", "experiment=seed", "seed=8"});
-  check_same_run(lab.run_folder(), lab.newest_run("two"));
-  check_same_run(lab.run_folder(), lab.newest_run("three"));
+  check_same_results(lab.run_folder(), lab.newest_run("two"));
+  check_same_results(lab.run_folder(), lab.newest_run("three"));
   CHECK(read_bytes(lab.newest_run("seed") + "/model.safetensors") != read_bytes(lab.model()));
 }
 

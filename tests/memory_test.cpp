@@ -1,7 +1,6 @@
 // The estimate of what training takes beside what it took, and what the system is said to have.
 #include "engine/sanitized.hpp"
 #include "engine/system_memory.hpp"
-#include "fovea/klindt_core_readout.hpp"
 #include "training/memory_estimate.hpp"
 #include "training_fixture.hpp"
 
@@ -66,35 +65,55 @@ TEST_CASE("the estimated memory of training is what training holds, within a ten
 TEST_CASE("the estimated memory of training on images is what training holds, within a tenth") {
   DataSet data = two_sessions();
   data.sessions.resize(1);
-  for (const std::int64_t batch : {1, 2, 5, 8})
-    for (const std::int64_t k : {1, 3}) {
-      CAPTURE(batch);
-      CAPTURE(k);
-      KlindtCoreReadoutOptions klindt;
-      klindt.image_size = std::array<std::int64_t, 2>{6, 7};
-      klindt.image_channels = k;
-      klindt.kernel_sizes = {3, 2};
-      klindt.num_kernels = {12, 20};
-      klindt.act_fns = {"relu", "softplus"};
-      klindt.reg = {1e-3, 1e-3, 1e-3, 0.2};
-      klindt.init_scales = {{{0, 0.2}, {0.1, 0.1}, {0.1, 0.1}}};
-      klindt.weights_constraint = klindt.mask_constraint = "abs";
-      klindt.num_neurons = 3;
-      RunOptions options = two_epochs();
-      options.data.batch_size = batch;
-      options.data.frames_per_image = k;
-      const Device device = cpu_device(2);
-      Json section = Json::parse(make_klindt_core_readout_2d(klindt, {device, DType::f32})->config());
-      section["sessions"] = {{"a.1-b", {{"n_neurons", 3}}}};
-      const auto make = [&](const Device& on) { return make_model(section.dump(), {on, DType::f32}, 5); };
-      const auto estimate = estimate_training_memory(*make(device), options.training, options.data, no_bound);
-      REQUIRE(estimate);
-      const Device counting = cpu_device(2);
-      const auto model = make(counting);
-      train(*model, data, options);
-      const double expected = static_cast<double>(counting.memory().bytes_at_peak);
-      CHECK(static_cast<double>(estimate->peak()) == doctest::Approx(expected).epsilon(0.1));
+  const Json klindt = Json::parse(R"({"class": "KlindtCoreReadout2D", "image_size": [6, 7],
+    "kernel_sizes": [3, 2], "num_kernels": [12, 20], "act_fns": ["relu", "softplus"], "reg": [1e-3, 1e-3, 1e-3, 0.2],
+    "init_scales": [[0, 0.2], [0.1, 0.1], [0.1, 0.1]], "weights_constraint": "abs", "mask_constraint": "abs"})");
+  const Json encoder = Json::parse(R"({"class": "FiringRateEncoder",
+    "core": {"class": "Stacked2dCore", "hidden_channels": 12, "input_kern": 3, "hidden_kern": 3, "layers": 2},
+    "readout": {"class": "FullGaussian2d", "bias": true}})");
+  const auto section_of = [&](bool is_klindt, std::int64_t k) {
+    Json section = is_klindt ? klindt : encoder;
+    section["sessions"] = {{"a.1-b", {{"n_neurons", 3}}}};
+    if (is_klindt) {
+      section["image_channels"] = k;
+    } else {
+      section["in_shape"] = {k, 6, 7};
+      section["core"]["input_channels"] = k;
     }
+    return section.dump();
+  };
+  for (const bool is_klindt : {true, false})
+    for (const std::int64_t batch : {1, 2, 5, 8})
+      for (const std::int64_t k : {1, 3}) {
+        CAPTURE(is_klindt);
+        CAPTURE(batch);
+        CAPTURE(k);
+        const std::string section = section_of(is_klindt, k);
+        RunOptions options = two_epochs();
+        options.data.batch_size = batch;
+        options.data.frames_per_image = k;
+        const auto fresh = make_model(section, {cpu_device(2), DType::f32}, 5);
+        const auto estimate = estimate_training_memory(*fresh, options.training, options.data, no_bound);
+        REQUIRE(estimate);
+        const Device counting = cpu_device(2);
+        const auto model = make_model(section, {counting, DType::f32}, 5);
+        train(*model, data, options);
+        const double expected = static_cast<double>(counting.memory().bytes_at_peak);
+        CHECK(static_cast<double>(estimate->peak()) == doctest::Approx(expected).epsilon(0.1));
+      }
+}
+
+TEST_CASE("the memory of a step with a shifter is measured with pupil centres") {
+  const auto model = make_model(R"({"class": "FiringRateEncoder", "in_shape": [1, 6, 7],
+    "core": {"class": "Stacked2dCore", "input_channels": 1, "hidden_channels": 4, "input_kern": 3, "hidden_kern": 3},
+    "readout": {"class": "FullGaussian2d", "bias": true}, "shifter": {"class": "MLPShifter", "input_channels": 3},
+    "sessions": {"s": {"n_neurons": 3}}})",
+                                {cpu_device(1), DType::f32});
+  REQUIRE(model->pupil_columns() == 3);
+  const auto estimate = estimate_training_memory(*model, {}, data_options(), no_bound);
+  REQUIRE(estimate);
+  CHECK(estimate->step > 0);
+  CHECK(estimate->validation > 0);
 }
 
 TEST_CASE("a loss that overflows on ones is estimated like any other") {

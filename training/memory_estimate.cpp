@@ -145,9 +145,12 @@ std::optional<TrainingMemory> estimate_training_memory(const Model& model, const
 void check_training_memory(const Model& model, const TrainingOptions& training, const DataOptions& data) {
   const std::size_t available = available_memory();
   const auto refuse = [&](const std::string& needed) {
-    throw DeviceError("memory",
-                      text("training with batches of ", data.batch_size, " x ", data.train_chunk_size,
-                           " frames needs ", needed, ", the machine has ", megabytes(available)));
+    const std::string frames = text(data.batch_size, " x ", data.train_chunk_size, " frames");
+    const SampleForm form = sample_form(model, data);
+    const std::int64_t samples = form.samples(data.batch_size, data.train_chunk_size);
+    throw DeviceError("memory", text("training with batches of ",
+                                     form.images ? text(samples, " images (", frames, ")") : frames,
+                                     " needs ", needed, ", the machine has ", megabytes(available)));
   };
   const auto memory = estimate_training_memory(model, training, data, available);
   if (!memory) refuse("more");

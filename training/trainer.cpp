@@ -30,7 +30,10 @@ Model& frozen(Model& model, const std::vector<std::string>& prefixes) {
   for (const std::string& prefix : prefixes) {
     if (prefix.empty() || !model.freeze(prefix)) {
       std::vector<std::string> known{"core"};
-      for (const std::string& session : model.sessions()) known.push_back("readout." + session);
+      for (const std::string& session : model.sessions()) {
+        known.push_back("readout." + session);
+        if (model.pupil_columns() > 0) known.push_back("shifter." + session);
+      }
       throw ConfigError("training", text("freeze names no tensors: '", prefix, "', did you mean '",
                                          nearest_name(prefix, known), "'?"));
     }
