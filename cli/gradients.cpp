@@ -45,8 +45,7 @@ Status run_gradients(const Options& o) {
   if (pupil.defined()) input.pupil_center = read_values(pupil, placement);
   if (noise.defined()) input.noise = read_values(noise, placement);
   Random random(o.seed, 2);
-  const Gradients result =
-      gradients(model, input, {o.train, o.train && o.dropout == "on" ? &random : nullptr});
+  const Gradients result = gradients(model, input, {o.train, &random, o.dropout == "on"});
   Safetensors file;
   const auto add = [&](const std::string& name, const Tensor& tensor) {
     if (tensor) file.tensors.emplace_back(name, tensor);
@@ -88,7 +87,7 @@ void add_gradients(CLI::App& app, Run& run) {
                       ".npy [B,N,2] or [1,N,2], draws of a sampling readout with --train");
   command->add_option("--dtype", options->dtype, "f32 | f64")->capture_default_str();
   command->add_flag("--raw", options->raw, "the stimulus is already normalised");
-  add_seed_option(*command, options->seed, "of dropout with --train");
+  add_seed_option(*command, options->seed, "of dropout and of readouts that sample, with --train");
   command->add_option("--dropout", options->dropout, "on | off")->capture_default_str();
   add_device_options(*command, options->device);
   command->footer(

@@ -24,7 +24,7 @@ ConvLayer::ConvLayer(std::unique_ptr<CoreConvolution> convolution, const Options
 
 Tensor ConvLayer::forward(const Tensor& x, const Pass& pass) const {
   Tensor y = norm_.forward(conv_->forward(x), pass, {ActivationKind::elu}, {{}, bias_.bias});
-  if (pass.training && pass.random && options_.dropout > 0) {
+  if (pass.drops_out() && options_.dropout > 0) {
     const Tensor factors({y.shape()[0], out_channels()}, y.dtype(), y.device());
     pass.random->dropout_factors(factors, options_.dropout);
     y = scale_channels(y, factors);

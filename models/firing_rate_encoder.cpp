@@ -157,6 +157,7 @@ class FiringRateEncoder : public SessionModel {
   }
 
   ModelDescription describe(const Shape& sample) const override;
+  const ImageReadout& readout(const std::string& session) const { return readouts_->own(index_of(session)); }
 
  private:
   struct Shifter : Module {
@@ -275,6 +276,27 @@ std::unique_ptr<Model> make_firing_rate_encoder(const FiringRateEncoderOptions& 
   Json json = parameter_table().write(section);
   json["sessions"] = write_sessions(sessions);
   return make(json, placement, seed);
+}
+
+static const ImageReadout& readout_of(const Model& model, const std::string& session) {
+  const auto* encoder = dynamic_cast<const FiringRateEncoder*>(&model);
+  if (!encoder) throw ConfigError(model.class_name(), "has no factorized readouts");
+  return encoder->readout(session);
+}
+
+Shape factorized_weight_shape(const Model& model, const std::string& session) {
+  const ImageReadout::Geometry& g = readout_of(model, session).geometry();
+  return {g.neurons, g.channels, g.height, g.width};
+}
+
+Tensor factorized_weight(const Model& model, const std::string& session, std::int64_t first,
+                         std::optional<std::int64_t> count) {
+  const ImageReadout& readout = readout_of(model, session);
+  const std::int64_t neurons = readout.geometry().neurons, wanted = count.value_or(neurons - first);
+  if (first < 0 || wanted < 1 || first + wanted > neurons)
+    throw ShapeError("factorized_weight",
+                     text("neurons ", first, " to ", first + wanted, " of ", neurons, " are asked for"));
+  return readout.weight(first, wanted);
 }
 
 static ClassPage page() {

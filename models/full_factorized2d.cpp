@@ -1,3 +1,4 @@
+#include "engine/system_memory.hpp"
 #include "fovea/autograd.hpp"
 #include "fovea/ops.hpp"
 #include "models/image_readout.hpp"
@@ -47,6 +48,37 @@ class FullFactorized2d : public ImageReadout {
     if (options_.spatial_and_feature_reg_weight == 0) return {};
     return scale(multiply(absolute_sum(masks()), absolute_sum(neuron_features())),
                  options_.spatial_and_feature_reg_weight);
+  }
+
+  Tensor weight(std::int64_t first, std::int64_t count) const override {
+    const Geometry& g = geometry();
+    const Shape shape{count, g.channels, g.height, g.width};
+    const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * size_of(spatial_.dtype()),
+                      available = available_memory();
+    if (bytes > available)
+      throw DeviceError(name, text("weight ", shape, " takes ", bytes, " bytes, the machine has ", available,
+                                   "; ask for fewer neurons"));
+    const NoGrad guard;
+    if (options_.positive_weights && !options_.shared_features) clamp_min_(features_, 0.0);
+    const auto host = [&](const Tensor& tensor) {
+      return tensor.rows(first, first + count)
+          .to(cpu_device(1))
+          .reshape({count, tensor.elements() / g.neurons});
+    };
+    const Tensor all = host(masks()), features = host(neuron_features());
+    const Tensor weight(shape, spatial_.dtype(), cpu_device(1));
+    const auto fill = [&]<class T>() {
+      const std::int64_t pixels = g.height * g.width;
+      for (std::int64_t i = 0; i < count * g.channels; ++i)
+        for (std::int64_t p = 0; p < pixels; ++p)
+          weight.data<T>()[i * pixels + p] =
+              features.data<T>()[i] * all.data<T>()[i / g.channels * pixels + p];
+    };
+    if (weight.dtype() == DType::f64)
+      fill.template operator()<double>();
+    else
+      fill.template operator()<float>();
+    return weight.to(spatial_.device());
   }
 
   std::string line() const override {

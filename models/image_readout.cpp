@@ -19,6 +19,10 @@ std::string ImageReadout::shape_text(bool bias) const {
               bias ? " with bias" : "");
 }
 
+Tensor ImageReadout::weight(std::int64_t, std::int64_t) const {
+  throw ConfigError("readout", text("has positions instead of masks, so no weight: ", line()));
+}
+
 Tensor ImageReadout::add_bias(const SessionOptions& session, const Placement& p) {
   const std::int64_t neurons = geometry_.neurons;
   const Tensor bias = add_tensor("bias", Role::parameter, Tensor::zeros({neurons}, p.dtype, p.device));

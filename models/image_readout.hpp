@@ -29,6 +29,9 @@ class ImageReadout : public Module {
   virtual Tensor regularizer() const = 0;
   /// The line that the reference prints: "full FullGaussian2d (64 x 144 x 256 -> 8372) with bias".
   virtual std::string line() const = 0;
+  /// Weights (count,C,H,W) of the neurons from `first` on as one linear map; ConfigError where the class has
+  /// none.
+  virtual Tensor weight(std::int64_t first, std::int64_t count) const;
   /// Shape of the draws of a training pass; rank 0 where nothing is drawn.
   virtual Shape noise_shape(std::int64_t) const { return {}; }
   const Geometry& geometry() const { return geometry_; }

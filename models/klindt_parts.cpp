@@ -75,7 +75,7 @@ void KlindtCore::apply_constraints() const {
 /// Single values of images, whole channels of movies.
 Tensor KlindtCore::dropped_out(const Tensor& x, const Pass& pass) const {
   const double rate = options_.reg[3];
-  if (!pass.training || !pass.random || rate == 0) return x;
+  if (!pass.drops_out() || rate == 0) return x;
   const Shape& shape = x.shape();
   const Tensor factors(movies_ ? Shape{shape[0], shape[-1]} : shape, x.dtype(), x.device());
   pass.random->dropout_factors(factors, rate);

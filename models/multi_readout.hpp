@@ -22,6 +22,11 @@ class MultiReadout : public Module {
   Shape noise_shape(std::size_t session, std::int64_t batch) const {
     return source(session).noise_shape(batch);
   }
+  /// The readout of a session that is no clone.
+  const ImageReadout& own(std::size_t session) const {
+    if (clone_of(session)) throw ConfigError("readout", "a cloned readout has no weight of its own");
+    return source(session);
+  }
   std::string line(std::size_t session) const;
   std::int64_t parameters_of(std::size_t session) const;
 

@@ -25,4 +25,12 @@ std::unique_ptr<Model> make_firing_rate_encoder(const FiringRateEncoderOptions& 
                                                 const std::vector<SessionOptions>& sessions,
                                                 const Placement& placement, std::uint64_t seed = 0);
 
+/// Shape (N,C,H,W) of the weights of a session's FullFactorized2d: what factorized_weight would allocate.
+Shape factorized_weight_shape(const Model& model, const std::string& session);
+/// masks * features of the neurons from `first` on (count, C,H,W), all of them by default: `weight` of the
+/// reference. `positive_weights` clamps the features at 0 in place. DeviceError with the size where the
+/// machine has less memory, ConfigError for other readouts and models.
+Tensor factorized_weight(const Model& model, const std::string& session, std::int64_t first = 0,
+                         std::optional<std::int64_t> count = {});
+
 }  // namespace fovea

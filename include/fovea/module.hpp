@@ -25,8 +25,11 @@ struct NamedTensor {
 
 /// How a forward pass runs.
 struct Pass {
-  bool training = false;     ///< batch statistics and dropout
-  Random* random = nullptr;  ///< draws of a training pass; null switches dropout off
+  bool training = false;     ///< batch statistics, dropout, readouts that sample
+  Random* random = nullptr;  ///< draws of a training pass; null switches dropout and sampling off
+  bool dropout = true;       ///< false switches dropout alone off
+
+  bool drops_out() const { return training && random && dropout; }
 };
 
 /// Base of layers and models. Tensors are registered at construction under PyTorch's names.
