@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-WORKLOADS = ["W1", "W1n", "W1s", "L1"]
+WORKLOADS = ["W1", "W1n", "W1s", "W2", "W2v", "W3", "W3f", "W4", "L1"]
 
 
 def run_fovea(options, names):

@@ -9,9 +9,10 @@
 namespace fovea::bench {
 
 struct Workload {
-  std::string name;    ///< W1, W1n, W1s
+  std::string name;    ///< W1, W1n, W1s, W2, W2v, W3, W3f, W4
   std::string config;  ///< `model:` section
   std::int64_t batch = 0;
+  std::int64_t frames = 1;  ///< of a movie
   std::string session = "s";
 };
 
@@ -26,8 +27,8 @@ struct WorkloadBatch {
 };
 WorkloadBatch make_batch(const Workload& workload, const Model& model, std::int64_t batch);
 
-/// Compares output, loss and all gradients of the model on `device` with the reference kernels on the same
-/// weights, for a batch of one sample; Error naming the tensor that differs by more than f32 rounding
+/// Compares output, loss and all gradients of the model on `device` with the reference kernels in f64 on the
+/// same weights, for a batch of one sample; Error naming the tensor that differs by more than f32 rounding
 /// explains.
 void check_against_reference(const Workload& workload, const Device& device);
 

@@ -314,7 +314,36 @@ std::unique_ptr<Model> make_core_readout(const CoreReadoutOptions& options,
   return make(section, placement, seed);
 }
 
+static ClassPage page() {
+  return {
+      "Open Retina's default model: a space-time separable convolutional core that all sessions share "
+      "(convolution, "
+      "batch norm, bias, ELU, dropout of channels, max pooling) and, per session, a Gaussian or free spatial "
+      "mask and "
+      "a feature vector per neuron; movies (B,C,T,H,W) -> (B,T_out,N). Source: openretina, "
+      "models/core_readout.py "
+      "(Hoefling et al. 2024, Klindt et al. 2017).",
+      {},
+      "{class: PoissonLoss3d}",
+      "{class: CorrelationLoss3d, avg: true}",
+      {"`readout_gaussian_masks: false` gives free, non-negative masks. openretina ignores the option; this "
+       "is the "
+       "readout it came from.",
+       "`readout_gamma` weighs the features and `readout_gamma_masks` the masks, as the parameter table "
+       "says; "
+       "openretina 1.1's ExampleCoreReadout hands them over in swapped order.",
+       "The default of `cut_first_n_frames_in_core` is 0, as in the parameter table (30 in the package).",
+       "A factor of a regularizer that the `convolution_type` does not have is refused instead of being "
+       "ignored; the "
+       "default of `core_gamma_temporal` then has to be set to 0.",
+       "A fresh model has running mean 0, variance 1 and count 0: no image of zeros is pushed through at "
+       "construction.",
+       "A mask whose norm is not a number is 0, norms have gradient 0 at 0, and a correlation with a "
+       "constant is 0 "
+       "with a finite gradient: nothing that training can reach is NaN."}};
+}
+
 extern const ModelClass core_readout_class;
-const ModelClass core_readout_class{where, make, [] { return document_table(parameter_table()); }};
+const ModelClass core_readout_class{where, make, [] { return document_table(parameter_table()); }, page};
 
 }  // namespace fovea

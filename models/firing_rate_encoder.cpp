@@ -277,7 +277,48 @@ std::unique_ptr<Model> make_firing_rate_encoder(const FiringRateEncoderOptions& 
   return make(json, placement, seed);
 }
 
+static ClassPage page() {
+  ClassPage page{
+      "A Stacked2dCore that all sessions share, a FullGaussian2d or FullFactorized2d readout per session and "
+      "optionally "
+      "an MLPShifter per session, which moves the positions of Gaussian readouts with the pupil; the "
+      "prediction is "
+      "elu(x + elu_offset) + 1: images (B,C,H,W) -> (B,N). A session of the configuration may have a "
+      "`readout` of its "
+      "own, a map that overrides the general one (`source_grid`, `match_ids`, initial ranges). Source: "
+      "neuralpredictors, layers/encoders/firing_rate.py (Lurz et al. 2021, Willeke et al. 2022).",
+      {},
+      "{class: PoissonLoss}",
+      "{class: CorrelationLoss2D, avg: true}",
+      {"Unknown arguments are refused; the package swallows them (`init_sigma_range` among them).",
+       "FullFactorized2d prints channels x height x width; the package's head swaps height and width in the "
+       "text.",
+       "A feature map of another shape than the readout's is an error; FullGaussian2d of the package only "
+       "warns.",
+       "The regularizer of FullFactorized2d is the product of the two sums, because that is what the "
+       "package's "
+       "broadcast computes.",
+       "Layers from the second on always have a bias, also with `bias: false`, and the first never has one, "
+       "as at the "
+       "head of the package.",
+       "`clone_readout` works, without a regularizer of its own for the clones; the package raises an error.",
+       "`gamma_hidden` has no effect with `depth_separable`, nor has `gamma_shifter`, as in the reference, "
+       "whose "
+       "configurations can so be used as they are. `positive_weights` acts where the product `weight` is "
+       "read.",
+       "`grid_mean_predictor` and `shared_grid` exclude each other; `source_grid` is kept in the model's "
+       "precision.",
+       "Draws of the readout come from the counter-based generator, or are given; PyTorch's are not "
+       "reproduced."}};
+  page.parts.push_back({"core: Stacked2dCore", document_table(stacked2d_core_table())});
+  for (const ImageReadoutClass* readout : image_readout_classes())
+    page.parts.push_back({text("readout: ", readout->name), readout->document()});
+  page.parts.push_back({"shifter: MLPShifter", document_table(shifter_table())});
+  return page;
+}
+
 extern const ModelClass firing_rate_encoder_class;
-const ModelClass firing_rate_encoder_class{where, make, [] { return document_table(parameter_table()); }};
+const ModelClass firing_rate_encoder_class{where, make, [] { return document_table(parameter_table()); },
+                                           page};
 
 }  // namespace fovea

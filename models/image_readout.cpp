@@ -43,12 +43,18 @@ std::int64_t unique_count(const SharedByMatch& shared) {
 extern const ImageReadoutClass full_factorized_2d_class;  // full_factorized2d.cpp
 extern const ImageReadoutClass full_gaussian_2d_class;    // full_gaussian2d.cpp
 
+const std::vector<const ImageReadoutClass*>& image_readout_classes() {
+  static const std::vector<const ImageReadoutClass*> classes{&full_gaussian_2d_class,
+                                                             &full_factorized_2d_class};
+  return classes;
+}
+
 const ImageReadoutClass& image_readout_class(const Json& section) {
   if (!section.is_object() || !section.contains("class"))
     refuse_value("FiringRateEncoder", "readout", "a map such as {class: FullGaussian2d, bias: true}",
                  section);
   std::vector<std::string> known;
-  for (const ImageReadoutClass* one : {&full_gaussian_2d_class, &full_factorized_2d_class}) {
+  for (const ImageReadoutClass* one : image_readout_classes()) {
     if (section["class"] == Json(one->name)) return *one;
     known.emplace_back(one->name);
   }

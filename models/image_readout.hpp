@@ -62,6 +62,7 @@ struct ImageReadoutClass {
   Json (*complete)(const Json& section);
   std::vector<ParameterDocumentation> (*document)();
 };
+const std::vector<const ImageReadoutClass*>& image_readout_classes();
 /// By the `class` of a section; ConfigError with the known names where there is none.
 const ImageReadoutClass& image_readout_class(const Json& section);
 Json write_readout(const FullGaussian2dOptions& options);

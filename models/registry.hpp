@@ -14,10 +14,25 @@ struct ParameterDocumentation {
   std::string name, type, default_value, documentation;
 };
 
+/// A parameter table under a heading.
+struct ParameterSection {
+  std::string title;
+  std::vector<ParameterDocumentation> rows;
+};
+
+/// What the documentation page of a class says besides its own parameter table.
+struct ClassPage {
+  std::string summary;                       ///< what the class computes, and its source
+  std::vector<ParameterSection> parts;       ///< tables of what it is built of
+  std::string default_loss, default_metric;  ///< as a configuration spells them
+  std::vector<std::string> differences;      ///< from the reference, and why
+};
+
 struct ModelClass {
   std::string name;
   std::unique_ptr<Model> (*make)(const Json& section, const Placement& placement, std::uint64_t seed);
   std::vector<ParameterDocumentation> (*document)();
+  ClassPage (*page)();
 };
 
 /// All classes of this build.
