@@ -13,7 +13,7 @@ using namespace fovea::test;
 
 namespace {
 
-// The example column of the parameter table as it stands, where a class of Python is not.
+// The example column of the parameter table as it stands, but for the sizes.
 constexpr auto klindt_text = R"(experiment: klindt
 seed: 7
 output: runs
@@ -36,8 +36,8 @@ model:
   mask_constraint: "abs"
   init_mask: None
   init_weights: None
-  loss: None
-  correlation_loss: None
+  loss: nn.PoissonNLLLoss(log_input = False)
+  correlation_loss: CorrelationLoss2D()
   learning_rate: 0.01
   data_info: None
 data:

@@ -58,6 +58,8 @@ TEST_CASE("the examples of the parameter tables are taken as they stand") {
                          {"True", "true"},
                          {"False", "false"},
                          {"None", "null"},
+                         {"nn.PoissonNLLLoss(log_input = False)", "\"nn.PoissonNLLLoss(log_input = False)\""},
+                         {"CorrelationLoss2D()", "\"CorrelationLoss2D()\""},
                          {"(2, 150, 18, 16)", "[2, 150, 18, 16]"},
                          {"[21, 11]", "[21, 11]"},
                          {"{\"session1\": 41}", R"({"session1": 41})"},

@@ -95,8 +95,8 @@ TEST_CASE("a wrong type or an impossible value of any parameter is an error that
       {"downsample_input_kernel_size",
        R"(["x", 2, true, [2, 2], [0, 1, 1], [1, -1, 1], [1, 1, 1.5], [1, 1, 1, 1]])"},
       {"data_info", R"([3, "x", [1], {"n_neurons_dict": {"one": 6}}, {"n_neurons_dict": 3}])"},
-      {"loss", R"([3, "PoissonLoss3d", [], {"class": "Poisson"}, {"class": 3}, {"bias": 0.1}])"},
-      {"metric", R"([3, "CorrelationLoss3d", [], {"class": "Correlation"}, {"class": null}])"},
+      {"loss", R"([3, "Poisson", [], {"class": "Poisson"}, {"class": 3}, {"bias": 0.1}])"},
+      {"metric", R"([3, "Correlation(", [], {"class": "Correlation"}, {"class": null}])"},
       {"correlation_loss", R"([{"class": "Correlation"}])"},
       {"sessions",
        R"([3, "one", [5], {"one": 5}, {"one": {}}, {"one": {"n_neurons": 0}}, {"one": {"n_neurons": 6}},
@@ -171,7 +171,9 @@ TEST_CASE("a name that is none of a parameter's is refused with all of them and 
   CHECK(refusal(with(small(), {{"convolution_type", "custom_seperable"}})) ==
         "[CoreReadout] convolution_type must be one of 'custom_separable' 'separable' 'full' "
         "'time_independent'; did you mean 'custom_separable'?: \"custom_seperable\"");
-  CHECK(contains(refusal(with(small(), {{"class", 3}})), "class must be one of 'CoreReadout': 3"));
+  std::string classes;
+  for (const ModelClass& one : model_classes()) classes += " '" + one.name + "'";
+  CHECK(contains(refusal(with(small(), {{"class", 3}})), "class must be one of" + classes + ": 3"));
 }
 
 TEST_CASE("the wrong element of a list is named") {
