@@ -33,7 +33,7 @@ class FullFactorized2d : public ImageReadout {
     if (input.shift) throw ConfigError(name, "has no positions that a shifter could move");
     const Tensor features = neuron_features();
     const Shape& s = features.shape();
-    return factorized_readout(x, masks(), to_channels_last(features.reshape({1, s[0], s[1]})), bias_);
+    return factorized_readout(x, masks(spatial_), to_channels_last(features.reshape({1, s[0], s[1]})), bias_);
   }
 
   void apply_constraints() const override {
@@ -46,7 +46,7 @@ class FullFactorized2d : public ImageReadout {
   /// The product of the two totals: what the reference's broadcast computes.
   Tensor regularizer() const override {
     if (options_.spatial_and_feature_reg_weight == 0) return {};
-    return scale(multiply(absolute_sum(masks()), absolute_sum(neuron_features())),
+    return scale(multiply(absolute_sum(masks(spatial_)), absolute_sum(neuron_features())),
                  options_.spatial_and_feature_reg_weight);
   }
 
@@ -60,12 +60,9 @@ class FullFactorized2d : public ImageReadout {
                                    "; ask for fewer neurons"));
     const NoGrad guard;
     if (options_.positive_weights && !options_.shared_features) clamp_min_(features_, 0.0);
-    const auto host = [&](const Tensor& tensor) {
-      return tensor.rows(first, first + count)
-          .to(cpu_device(1))
-          .reshape({count, tensor.elements() / g.neurons});
-    };
-    const Tensor all = host(masks()), features = host(neuron_features());
+    const auto rows = [&](const Tensor& tensor) { return tensor.rows(first, first + count); };
+    const Tensor all = masks(rows(spatial_)).to(cpu_device(1)),
+                 features = rows(neuron_features()).to(cpu_device(1));
     const Tensor weight(shape, spatial_.dtype(), cpu_device(1));
     const auto fill = [&]<class T>() {
       const std::int64_t pixels = g.height * g.width;
@@ -88,9 +85,9 @@ class FullFactorized2d : public ImageReadout {
   }
 
  private:
-  /// (N,H,W) as the forward pass uses them.
-  Tensor masks() const {
-    const Tensor masks = options_.normalize ? normalize_rows(spatial_) : spatial_;
+  /// Masks as the forward pass uses them, of `spatial_` or some rows of it.
+  Tensor masks(const Tensor& spatial) const {
+    const Tensor masks = options_.normalize ? normalize_rows(spatial) : spatial;
     if (options_.constrain_pos) {
       // Outside differentiation: the gradient goes on as if the masks were not clamped.
       if (options_.normalize) clamp_min_(masks, 0.0);
