@@ -94,8 +94,8 @@ Tensor input_regularizer(const Tensor& w, const InputRegularizerOptions& options
   if (shape.rank() < 2 || shape[-2] + 2 * options.padding < 3 || shape[-1] + 2 * options.padding < 3)
     throw ShapeError(
         op, text("filters (..., K, K) with padding ", options.padding, " must be at least 3 x 3: ", shape));
-  if (gaussian && shape[-1] * shape[-2] < 2)
-    throw ShapeError(op, text("a Gaussian needs a filter of more than one pixel: ", shape));
+  if (gaussian && std::max(shape[-1], shape[-2]) < 3)  // flat: it cannot be scaled to 0 .. 1
+    throw ShapeError(op, text("a Gaussian needs a filter of at least 3 pixels along an axis: ", shape));
   check_not_empty(op, w);
   const std::int64_t filters = w.elements() / (shape[-2] * shape[-1]);
   const std::int64_t centres =

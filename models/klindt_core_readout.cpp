@@ -135,7 +135,7 @@ ParameterTable<O> parameter_table(const Variant& variant) {
       .add("kernel_constraint", &O::kernel_constraint, "str | null",
            "norm: every kernel is divided by its norm at each forward pass", when_given(one_of({"norm"})))
       .add("batch_norm", &O::batch_norm, "bool", "batch norm after each convolution, which then has no bias")
-      .add("bn_cent", &O::bn_cent, "bool", "batch norm with learnt weight and bias")
+      .add("bn_cent", &O::bn_cent, "bool", "batch norm, if there is any, with learnt weight and bias")
       .add("seed", &O::seed, "int | null", "of the initial values; null: the seed of the run",
            when_given(at_least<std::int64_t>(0)))
       .add("num_neurons", &O::num_neurons, "int", "neurons of the session, must agree with the data",
@@ -159,8 +159,6 @@ void check(const Variant& variant, const O& o) {
   if (o.num_kernels.size() != layers || o.act_fns.size() != layers)
     throw ConfigError(variant.name, text("kernel_sizes, num_kernels and act_fns need equal lengths: ", layers,
                                          ", ", o.num_kernels.size(), ", ", o.act_fns.size()));
-  if (o.bn_cent && !o.batch_norm)
-    refuse_value(variant.name, "bn_cent", "false without batch_norm", Json(true));
   double weights = 0;
   for (std::size_t l = 0; l < layers; ++l) {
     double taps = static_cast<double>(l ? o.num_kernels[l - 1] : o.image_channels);
@@ -280,12 +278,32 @@ ModelDescription KlindtCoreReadout::describe(const Shape& sample) const {
   return result;
 }
 
+/// The section as `read_sessions` knows it: with the in_shape that data_info may repeat, which has any number
+/// of frames, and with the sessions that only data_info names.
+Json with_data_info(const Variant& variant, const Json& section, const O& o) {
+  Json result = section;
+  const Json info = section.value("data_info", Json());
+  if (info.is_null()) return result;
+  if (!info.is_object()) refuse_value(variant.name, "data_info", "a map", info);
+  const KlindtSize image = size_of_image(o.image_size);
+  const Json shape = info.value("input_shape", Json());
+  result["in_shape"] = variant.movies && shape.is_array() && shape.size() == 4
+                           ? Json{o.image_channels, shape[1], image[1], image[2]}
+                           : Json{o.image_channels, image[1], image[2]};
+  if (section.value("sessions", Json()).is_null() && section.value("n_neurons_dict", Json()).is_null())
+    result["n_neurons_dict"] = info.value("n_neurons_dict", Json{{"session", o.num_neurons}});
+  if (const Json counts = info.value("n_neurons_dict", Json()); !counts.is_null() && !counts.is_object())
+    refuse_value(variant.name, "data_info.n_neurons_dict", "a map of session to number of neurons", counts);
+  return result;
+}
+
 /// One session of num_neurons; its count is that of the sessions where those are given and it is not.
 SessionOptions read_session(const Variant& variant, const Json& section, O& options) {
   const bool counted = !section.value("num_neurons", Json()).is_null();
-  if (section.value("sessions", Json()).is_null() && section.value("n_neurons_dict", Json()).is_null())
+  const Json known = with_data_info(variant, section, options);
+  if (known.value("sessions", Json()).is_null() && known.value("n_neurons_dict", Json()).is_null())
     return {"session", options.num_neurons, {}};
-  std::vector<SessionOptions> sessions = read_sessions(variant.name, section);
+  std::vector<SessionOptions> sessions = read_sessions(variant.name, known);
   if (sessions.size() != 1)
     throw ConfigError(variant.name, text("has one session, not ", sessions.size(), ": ", sessions[0].key,
                                          ", ", sessions[1].key, sessions.size() > 2 ? ", .." : ""));

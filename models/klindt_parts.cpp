@@ -1,5 +1,6 @@
 #include "models/klindt_parts.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "fovea/autograd.hpp"
@@ -55,7 +56,7 @@ KlindtCore::KlindtCore(const KlindtCoreReadoutOptions& options, bool movies, con
           out, BatchNormLayer::Options{options.bn_cent, batch_norm_momentum}, p));
       bn_layers_.add_child(index, *norms_.back());
     }
-    const ActivationSpec spec = parse_activation("KlindtCoreReadout", "act_fns", options.act_fns[l]);
+    const ActivationSpec spec = parse_activation(class_name(), "act_fns", options.act_fns[l]);
     activations_.push_back(std::make_unique<KlindtActivation>(spec, p));
     activation_layers_.add_child(index, *activations_.back());
     channels = out;
@@ -108,17 +109,13 @@ Tensor KlindtCore::regularizer() const {
 std::vector<KlindtSize> KlindtCore::sizes(KlindtSize input) const {
   std::vector<KlindtSize> sizes;
   for (std::size_t l = 0; l < kernels_.size(); ++l) {
-    for (std::size_t axis = 0; axis < 3; ++axis) {
-      const std::int64_t left = input[axis] - kernels_[l][axis] + 1;
-      if (left < 1)
-        throw ShapeError("KlindtCoreReadout",
-                         text("layer ", l, ": ",
-                              axis == 0   ? "time"
-                              : axis == 1 ? "height"
-                                          : "width",
-                              ": the kernel is ", kernels_[l][axis], ", its input only ", input[axis]));
-      input[axis] = left;
-    }
+    const KlindtSize& kernel = kernels_[l];
+    KlindtSize output;
+    for (std::size_t axis = 0; axis < 3; ++axis) output[axis] = input[axis] - kernel[axis] + 1;
+    if (*std::min_element(output.begin(), output.end()) < 1)
+      throw ShapeError(class_name(), text("layer ", l, ": its input ", shown_size(input),
+                                          " is too small for kernel_sizes[", l, "]: ", shown_size(kernel)));
+    input = output;
     sizes.push_back(input);
   }
   return sizes;

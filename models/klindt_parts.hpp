@@ -38,6 +38,10 @@ class KlindtCore : public Module {
   };
 
   Tensor dropped_out(const Tensor& x, const Pass& pass) const;
+  const char* class_name() const { return movies_ ? "KlindtCoreReadout3D" : "KlindtCoreReadout2D"; }
+  Shape shown_size(const KlindtSize& size) const {
+    return movies_ ? Shape{size[0], size[1], size[2]} : Shape{size[1], size[2]};
+  }
 
   KlindtCoreReadoutOptions options_;
   bool movies_;

@@ -391,7 +391,7 @@ void check(const Stacked2dCoreOptions& o) {
   const bool gaussian = regularizer.kind == InputRegularizer::gaussian_laplace_l2;
   if (gaussian && regularizer.padding != 1)
     refuse_value(where, "laplace_padding", "1 or null with GaussianLaplaceL2", write_json(o.laplace_padding));
-  const std::int64_t least = gaussian ? 2 : 3 - 2 * regularizer.padding;
+  const std::int64_t least = gaussian ? 3 : 3 - 2 * regularizer.padding;
   if (o.input_kern < least)
     refuse_value(where, "input_kern",
                  text("at least ", least, " with gamma_input and laplace_padding ", regularizer.padding),

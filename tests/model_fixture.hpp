@@ -1,4 +1,4 @@
-// A small CoreReadout for the tests of the model class.
+// What the tests of model classes share, and a small CoreReadout.
 #pragma once
 #include <doctest/doctest.h>
 
@@ -55,14 +55,29 @@ inline Tensor random_tensor(const Shape& shape, std::uint64_t seed, const Placem
   return tensor;
 }
 
-/// A batch for a sample shape (C,T,H,W).
+/// A batch for a sample shape (C,T,H,W) or (C,H,W).
 inline Tensor stimulus(std::int64_t batch, const Shape& sample, const Placement& placement = f64()) {
-  return random_tensor({batch, sample[1], sample[2], sample[3], sample[0]}, 5, placement);
+  std::vector<std::int64_t> extents{batch};
+  for (int axis = 1; axis < sample.rank(); ++axis) extents.push_back(sample[axis]);
+  extents.push_back(sample[0]);
+  return random_tensor(Shape(extents), 5, placement);
 }
 
 inline Tensor predict(const Model& model, const Tensor& x, const std::string& session) {
   const NoGrad no_grad;
   return model.forward({session, x, {}, {}}, {});
+}
+
+inline Tensor tensor_named(const Model& model, const std::string& name) {
+  for (const NamedTensor& one : model.tensors())
+    if (one.name == name) return one.tensor;
+  throw Error("test", "no tensor " + name);
+}
+
+inline std::map<std::string, std::vector<double>> all_values(const Model& model) {
+  std::map<std::string, std::vector<double>> result;
+  for (const NamedTensor& one : model.tensors()) result[one.name] = values(one.tensor);
+  return result;
 }
 
 }  // namespace model_test

@@ -5,22 +5,6 @@ using namespace fovea;
 using namespace fovea::test;
 using namespace model_test;
 
-namespace {
-
-Tensor tensor_named(const Model& model, const std::string& name) {
-  for (const NamedTensor& one : model.tensors())
-    if (one.name == name) return one.tensor;
-  throw Error("test", "no tensor " + name);
-}
-
-std::map<std::string, std::vector<double>> all_values(const Model& model) {
-  std::map<std::string, std::vector<double>> result;
-  for (const NamedTensor& one : model.tensors()) result[one.name] = values(one.tensor);
-  return result;
-}
-
-}  // namespace
-
 // ---- sessions
 
 TEST_CASE("session names may hold dots, dashes, spaces and UTF-8") {

@@ -1,4 +1,4 @@
-// Ops against PyTorch: values, gradients and updated buffers of every op_*.safetensors whose op exists.
+// Ops against PyTorch: values, gradients and updated buffers of every op_*.safetensors.
 // The files are in PyTorch's layout (B,C,...); the permutation at the edge is part of the differentiated
 // function.
 #include <doctest/doctest.h>
@@ -37,21 +37,31 @@ Tensor run_batch_norm(const Named& in, const Json& a) {
       batch_norm(to_channels_last(in.at("x")), tensors, {a["eps"], a["momentum"], a["training"]}));
 }
 
-/// A batch norm that changes nothing, then the ELU.
-Tensor run_elu(const Named& in, const Json&) {
-  const Tensor& x = in.at("x");
-  BatchNormOptions options;
-  BatchNormTensors tensors;
-  tensors.running_mean = Tensor::zeros({1}, x.dtype(), x.device());
-  tensors.running_var = Tensor::full({1}, 1 - options.eps, x.dtype(), x.device());
-  return batch_norm_elu(x.reshape({x.elements(), 1}), tensors, options).reshape(x.shape());
+template <ActivationKind kind>
+Tensor run_activation(const Named& in, const Json& a) {
+  return activate(in.at("x"), {kind, a.value("xshift", 0.0), a.value("yshift", 0.0)});
 }
 
-/// A readout of one pixel and one channel with weight one.
-Tensor run_softplus(const Named& in, const Json&) {
+Tensor run_parametric_relu(const Named& in, const Json&) {
   const Tensor& x = in.at("x");
-  const Tensor one = Tensor::full({1, 1, 1}, 1, x.dtype(), x.device());
-  return mask_readout(x.reshape({x.elements(), 1, 1, 1, 1}), one, one, {}, {}).reshape(x.shape());
+  return parametric_relu(x, Tensor::zeros({1}, x.dtype(), x.device()), in.at("neg_slope"),
+                         in.at("pos_slope"));
+}
+
+Tensor run_parametric_softplus(const Named& in, const Json& a) {
+  const std::string what = a["act_fn"], before = "parametric_softplus:min=";
+  REQUIRE(what.compare(0, before.size(), before) == 0);
+  const Tensor &x = in.at("x"), one = Tensor::full({1}, 1, x.dtype(), x.device());
+  return parametric_softplus(x, one, one, zeros_like(one), std::stod(what.substr(before.size())));
+}
+
+Tensor run_input_regularizer(const Named& in, const Json& a) {
+  const std::map<std::string, InputRegularizer> kinds{
+      {"LaplaceL2", InputRegularizer::laplace_l2},
+      {"LaplaceL2norm", InputRegularizer::laplace_l2_norm},
+      {"LaplaceL1", InputRegularizer::laplace_l1},
+      {"GaussianLaplaceL2", InputRegularizer::gaussian_laplace_l2}};
+  return input_regularizer(in.at("w"), {kinds.at(a["kind"]), a["padding"], a["average"]});
 }
 
 /// The readout's constant grid: linspace(-L/m, L/m, L) on both axes, m the longer side.
@@ -133,8 +143,13 @@ Tensor run_grid_sample(const Named& in, const Json& a) {
 /// By the beginning of the fixture's name.
 const std::map<std::string, Op> ops{
     {"batch_norm_", run_batch_norm},
-    {"elu", run_elu},
-    {"softplus", run_softplus},
+    {"adaptive_elu", run_activation<ActivationKind::elu>},
+    {"elu", run_activation<ActivationKind::elu>},
+    {"relu", run_activation<ActivationKind::relu>},
+    {"requ", run_activation<ActivationKind::requ>},
+    {"softplus", run_activation<ActivationKind::softplus>},
+    {"parametric_relu", run_parametric_relu},
+    {"parametric_softplus", run_parametric_softplus},
     {"max_pool_", run_pool<max_pool3d>},
     {"avg_pool3d_", run_pool<average_pool3d>},
     {"gaussian_mask_", run_gaussian_mask},
@@ -149,21 +164,16 @@ const std::map<std::string, Op> ops{
     {"depthwise_", run_conv<2>},
     {"laplace_time", [](const Named& in, const Json&) { return laplace_ratio_time(in.at("w")); }},
     {"laplace_space", [](const Named& in, const Json&) { return laplace_ratio(in.at("w")); }},
+    {"laplace_GaussianLaplaceL2", run_input_regularizer},
+    {"laplace_LaplaceL", run_input_regularizer},
+    {"group_sparsity_neuralpredictors",
+     [](const Named& in, const Json&) { return mean_filter_norm(in.at("w")); }},
     {"group_sparsity_openretina", [](const Named& in, const Json&) { return group_sparsity(in.at("w")); }},
     {"temporal_smoothing",
      [](const Named& in, const Json&) {
        return temporal_smoothing(in.at("sin_weights"), in.at("cos_weights"));
      }},
 };
-
-/// Ops of models that fovea does not have.
-const std::vector<std::string> missing_ops{"adaptive_elu",
-                                           "group_sparsity_neuralpredictors",
-                                           "laplace_GaussianLaplaceL2",
-                                           "laplace_LaplaceL",
-                                           "parametric_",
-                                           "relu",
-                                           "requ"};
 
 struct Case {
   std::string name;
@@ -226,15 +236,10 @@ const Op* find_op(const std::string& name) {
   return found;
 }
 
-bool is_missing(const std::string& name) {
-  return std::any_of(missing_ops.begin(), missing_ops.end(),
-                     [&](const auto& start) { return begins_with(name, start); });
-}
-
 std::vector<Case> all_cases(const Device& device) {
   std::vector<Case> cases;
   for (const std::string& name : fixture_names())
-    if (const Op* op = find_op(name); op && !is_missing(name)) cases.push_back(load_case(name, *op, device));
+    if (const Op* op = find_op(name); op) cases.push_back(load_case(name, *op, device));
   return cases;
 }
 
@@ -279,17 +284,16 @@ std::map<std::string, std::vector<double>> f32_bounds(const Case& one, const Nam
 
 }  // namespace
 
-TEST_CASE("every op fixture has an op or is known to have none") {
-  std::int64_t covered = 0, skipped = 0;
+TEST_CASE("every op fixture is compared") {
+  std::map<const Op*, int> cases;
   for (const std::string& name : fixture_names()) {
     CAPTURE(name);
-    const bool missing = is_missing(name);
-    CHECK((missing || find_op(name) != nullptr));
-    ++(missing ? skipped : covered);
+    const Op* op = find_op(name);
+    CHECK(op != nullptr);
+    ++cases[op];
   }
-  CHECK(covered == 56);
-  MESSAGE(covered << " op fixtures compared, " << skipped << " skipped: no PReLU, "
-                  << "ReQU and no regularizers of neuralpredictors here");
+  CHECK(fixture_names().size() == 69);
+  for (const auto& [start, op] : ops) CHECK_MESSAGE(cases.count(&op) == 1, start);
 }
 
 TEST_CASE("ops agree with PyTorch in f64") {

@@ -15,7 +15,7 @@ enum class ActivationKind {
 
 struct Activation {
   ActivationKind kind = ActivationKind::identity;
-  double x_shift = 0;
+  double x_shift = 0;  ///< of elu; the others have no shifts
   double y_shift = 0;
 };
 
