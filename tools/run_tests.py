@@ -166,6 +166,18 @@ def peers():
           call([python, "bench/compare.py", "--bench", f"{FOLDER}/release/bench/fovea-bench", "--peer", peer, "--only", "W1s"]))
 
 
+def scale():
+    """Models of the size of the sensorium recordings: a few GB."""
+    if not configure_and_build("release", RELEASE, targets=["scale_test"]):
+        say("FAILED scale: the build")
+        TOTALS.add(failed=1)
+        return
+    result = subprocess.run([f"{FOLDER}/release/tests/scale_test"], capture_output=True, text=True)
+    say(result.stdout)
+    cases = re.search(r"test cases:\s*(\d+) \|\s*(\d+) passed \|\s*(\d+) failed", result.stdout)
+    TOTALS.add(int(cases.group(2)), int(cases.group(3))) if cases else TOTALS.add(failed=1)
+
+
 def fuzz(seconds):
     """Feeds every reader of files with mutations of tests/fuzz/corpus."""
     if not shutil.which("clang++"):
@@ -222,6 +234,7 @@ PARTS = {
     "style": style,
     "nvcc-all": lambda: nvcc(["75", "80", "86", "89", "90"]),
     "clang": lambda: suite("clang", [*RELEASE, "-Dcuda=disabled", "-Dbench=disabled"], environment={"CC": "clang", "CXX": "clang++"}),
+    "scale": scale,
     "peers": peers,
     "fuzz": lambda: fuzz(30),
     "fuzz-long": lambda: fuzz(600),
@@ -229,7 +242,7 @@ PARTS = {
 }
 GATE = ["release", "headers", "style", "address", "thread", "fuzz"]
 SETS = {"--quick": ["quick"], "--sanitize": ["address", "thread"], "--gate": GATE,
-        "--all": [*GATE, "nvcc-all", "clang", "peers", "damaged-hdf5", "fuzz-long"]}
+        "--all": [*GATE, "nvcc-all", "clang", "scale", "peers", "damaged-hdf5", "fuzz-long"]}
 
 
 def main():
