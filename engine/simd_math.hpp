@@ -203,8 +203,8 @@ struct Activated {
     if constexpr (kind == ActivationKind::requ) return select(less(zero, x), add(x, x), zero);
     if constexpr (kind == ActivationKind::softplus) return sigmoid(x);
     if constexpr (kind == ActivationKind::elu) return exp_of_negative(min(zero, sub(x, x_shift)));
-    if constexpr (kind ==
-                  ActivationKind::tanh) {  // 4 e / (1 + e)^2, e = exp(-2 |x|): 1 - y^2 without cancellation
+    if constexpr (kind == ActivationKind::tanh) {
+      // 1 - y^2 without cancellation: 4 e / (1 + e)^2, e = exp(-2 |x|)
       const F16 e = exp_of_negative(mul(F16::broadcast(-2.0f), absolute_of(x)));
       const F16 root = div(F16::broadcast(2.0f), add(one, e));
       return mul(e, mul(root, root));
