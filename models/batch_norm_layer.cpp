@@ -22,7 +22,7 @@ Tensor BatchNormLayer::forward(const Tensor& x, const Pass& pass, const Activati
   options.training = pass.training && !frozen();
   options.activation = activation;
   const Tensor scale = outside.scale ? outside.scale.reshape({outside.scale.elements()}) : weight_;
-  const Tensor y = batch_norm(x, {scale, bias_, outside.bias, running_mean_, running_var_}, options);
+  Tensor y = batch_norm(x, {scale, bias_, outside.bias, running_mean_, running_var_}, options);
   if (options.training) num_batches_tracked_.fill(num_batches_tracked_.item() + 1);
   return y;
 }

@@ -326,21 +326,17 @@ static ClassPage page() {
       {},
       "{class: PoissonLoss3d}",
       "{class: CorrelationLoss3d, avg: true}",
-      {"`readout_gaussian_masks: false` gives free, non-negative masks. openretina ignores the option; this "
-       "is the "
-       "readout it came from.",
-       "`readout_gamma` weighs the features and `readout_gamma_masks` the masks, as the parameter table "
-       "says; "
-       "openretina 1.1's ExampleCoreReadout hands them over in swapped order.",
-       "The default of `cut_first_n_frames_in_core` is 0, as in the parameter table (30 in the package).",
-       "A factor of a regularizer that the `convolution_type` does not have is refused instead of being "
-       "ignored; the "
-       "default of `core_gamma_temporal` then has to be set to 0.",
-       "A fresh model has running mean 0, variance 1 and count 0: no image of zeros is pushed through at "
-       "construction.",
-       "A mask whose norm is not a number is 0, norms have gradient 0 at 0, and a correlation with a "
-       "constant is 0 "
-       "with a finite gradient: nothing that training can reach is NaN."}};
+      R"(- `readout_gaussian_masks: false` gives free, non-negative masks. openretina ignores the option; this is the readout it came
+  from.
+- `readout_gamma` weighs the features and `readout_gamma_masks` the masks, as the parameter table says; openretina 1.1's
+  ExampleCoreReadout hands them over in swapped order.
+- The default of `cut_first_n_frames_in_core` is 0, as in the parameter table (30 in the package).
+- A factor of a regularizer that the `convolution_type` does not have is refused instead of being ignored; the default of
+  `core_gamma_temporal` then has to be set to 0.
+- A fresh model has running mean 0, variance 1 and count 0: no image of zeros is pushed through at construction.
+- A mask whose norm is not a number is 0, norms have gradient 0 at 0, and a correlation with a constant is 0 with a finite
+  gradient: nothing that training can reach is NaN.
+)"};
 }
 
 extern const ModelClass core_readout_class;

@@ -13,7 +13,7 @@ namespace {
 constexpr auto where = "FiringRateEncoder";
 
 /// The section as it is written: parts with a class of their own stay JSON.
-struct Section {
+struct Section {  // NOLINT(bugprone-exception-escape): JSON that moves does not throw
   std::array<std::int64_t, 3> in_shape{};
   Json core, readout, shifter;
   double elu_offset = 0.0;
@@ -312,26 +312,17 @@ static ClassPage page() {
       {},
       "{class: PoissonLoss}",
       "{class: CorrelationLoss2D, avg: true}",
-      {"Unknown arguments are refused; the package swallows them (`init_sigma_range` among them).",
-       "FullFactorized2d prints channels x height x width; the package's head swaps height and width in the "
-       "text.",
-       "A feature map of another shape than the readout's is an error; FullGaussian2d of the package only "
-       "warns.",
-       "The regularizer of FullFactorized2d is the product of the two sums, because that is what the "
-       "package's "
-       "broadcast computes.",
-       "Layers from the second on always have a bias, also with `bias: false`, and the first never has one, "
-       "as at the "
-       "head of the package.",
-       "`clone_readout` works, without a regularizer of its own for the clones; the package raises an error.",
-       "`gamma_hidden` has no effect with `depth_separable`, nor has `gamma_shifter`, as in the reference, "
-       "whose "
-       "configurations can so be used as they are. `positive_weights` acts where the product `weight` is "
-       "read.",
-       "`grid_mean_predictor` and `shared_grid` exclude each other; `source_grid` is kept in the model's "
-       "precision.",
-       "Draws of the readout come from the counter-based generator, or are given; PyTorch's are not "
-       "reproduced."}};
+      R"(- Unknown arguments are refused; the package swallows them (`init_sigma_range` among them).
+- FullFactorized2d prints channels x height x width; the package's head swaps height and width in the text.
+- A feature map of another shape than the readout's is an error; FullGaussian2d of the package only warns.
+- The regularizer of FullFactorized2d is the product of the two sums, because that is what the package's broadcast computes.
+- Layers from the second on always have a bias, also with `bias: false`, and the first never has one.
+- `clone_readout` works, without a regularizer of its own for the clones; the package raises an error.
+- `gamma_hidden` has no effect with `depth_separable`, nor has `gamma_shifter`, as in the reference, whose configurations can so
+  be used as they are. `positive_weights` acts where the product `weight` is read.
+- `grid_mean_predictor` and `shared_grid` exclude each other; `source_grid` is kept in the model's precision.
+- Draws of the readout come from the counter-based generator, or are given; PyTorch's are not reproduced.
+)"};
   page.parts.push_back({"core: Stacked2dCore", document_table(stacked2d_core_table())});
   for (const ImageReadoutClass* readout : image_readout_classes())
     page.parts.push_back({text("readout: ", readout->name), readout->document()});

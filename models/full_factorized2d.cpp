@@ -16,7 +16,7 @@ class FullFactorized2d : public ImageReadout {
                    Random& random)
       : ImageReadout(g), options_(options) {
     const auto noise = [&](const char* tensor, const Shape& shape) {
-      const Tensor values = add_tensor(tensor, Role::parameter, Tensor(shape, p.dtype, p.device));
+      Tensor values = add_tensor(tensor, Role::parameter, Tensor(shape, p.dtype, p.device));
       random.normal(values, 0.0, options.init_noise);
       return values;
     };
@@ -87,7 +87,7 @@ class FullFactorized2d : public ImageReadout {
  private:
   /// Masks as the forward pass uses them, of `spatial_` or some rows of it.
   Tensor masks(const Tensor& spatial) const {
-    const Tensor masks = options_.normalize ? normalize_rows(spatial) : spatial;
+    Tensor masks = options_.normalize ? normalize_rows(spatial) : spatial;
     if (options_.constrain_pos) {
       // Outside differentiation: the gradient goes on as if the masks were not clamped.
       if (options_.normalize) clamp_min_(masks, 0.0);

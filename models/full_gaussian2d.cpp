@@ -138,7 +138,7 @@ class FullGaussian2d : public ImageReadout {
       return input.noise;
     }
     if (!input.pass.random) return {};
-    const Tensor drawn(shape, sigma_.dtype(), sigma_.device());
+    Tensor drawn(shape, sigma_.dtype(), sigma_.device());
     input.pass.random->normal(drawn);
     return drawn;
   }

@@ -25,7 +25,7 @@ Tensor ImageReadout::weight(std::int64_t, std::int64_t) const {
 
 Tensor ImageReadout::add_bias(const SessionOptions& session, const Placement& p) {
   const std::int64_t neurons = geometry_.neurons;
-  const Tensor bias = add_tensor("bias", Role::parameter, Tensor::zeros({neurons}, p.dtype, p.device));
+  Tensor bias = add_tensor("bias", Role::parameter, Tensor::zeros({neurons}, p.dtype, p.device));
   if (session.mean_activity)
     bias.copy_from(Tensor::from(*session.mean_activity, {neurons}, p.device).to(p.dtype));
   return bias;

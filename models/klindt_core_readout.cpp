@@ -403,38 +403,39 @@ void set_init_weights(Model& model, const Tensor& init_weights) {
 }
 
 static ClassPage page(const Variant& variant) {
-  return {
-      text("A core of valid convolutions (each: convolution, batch norm, activation) and a spatial mask and "
-           "a feature "
-           "vector per neuron: ",
-           variant.movies ? "movies (B,C,T,H,W) -> (B,T_out,N), T_out = T - sum(kt - 1)."
-                          : "images (B,C,H,W) -> (B,N). A movie becomes images by `data.frames_per_image`.",
-           " Source: Klindt et al. 2017, \"Neural system identification for large populations separating "
-           "what and "
-           "where\"; the class whose parameters are the table's. One session; its number of neurons is "
-           "`num_neurons` where that is given."),
-      {},
-      text("{class: ", variant.default_loss, "}"),
-      text("{class: ", variant.default_metric, "}"),
-      {variant.movies ? "`kernel_sizes`: `k` is (1,k,k) and a pair (1,kh,kw), as the reference computes and "
-                        "then forgets: it "
-                        "built k x k x k kernels and failed with pairs."
-                      : "The later 2D class of the same name (no `reg`, batch norm after the activation, "
-                        "softplus output) is "
-                        "another model; its files do not load here.",
-       variant.movies
-           ? "`reg[1]` and `reg[2]` weigh the readout's terms, as the parameter table says; every "
-             "snapshot of the reference returned the unweighted sum."
-           : "`PoissonNLLLoss` has `log_input: false` by default here, as the parameter table says; "
-             "PyTorch's own default is true.",
-       "Unknown activations, constraints and arguments are refused; the first snapshot of the reference took "
-       "every "
-       "activation but relu for the identity. `softplus` and `none` are additions.",
-       "`init_mask` and `init_weights` are paths of .npy files (tensors in C++), used once and not stored.",
-       "A fresh model has running mean 0, variance 1 and count 0: no image of zeros is pushed through at "
-       "construction.",
-       "A model without `seed` starts from the seed of the run; PyTorch's random numbers are not "
-       "reproduced."}};
+  const char* shapes = variant.movies
+                           ? "movies (B,C,T,H,W) -> (B,T_out,N), T_out = T - sum(kt - 1)."
+                           : "images (B,C,H,W) -> (B,N). A movie becomes images by `data.frames_per_image`.";
+  constexpr auto of_3d =
+      R"(- `kernel_sizes`: `k` is (1,k,k) and a pair (1,kh,kw), as the reference computes and then forgets: it built k x k x k
+  kernels and failed with pairs.
+- `reg[1]` and `reg[2]` weigh the readout's terms, as the parameter table says; every snapshot of the reference returned the
+  unweighted sum.
+)";
+  constexpr auto of_2d =
+      R"(- The later 2D class of the same name (no `reg`, batch norm after the activation, softplus output) is another model; its
+  files do not load here.
+- `PoissonNLLLoss` has `log_input: false` by default here, as the parameter table says; PyTorch's own default is true.
+)";
+  constexpr auto of_both =
+      R"(- Unknown activations, constraints and arguments are refused; the first snapshot of the reference took every activation
+  but relu for the identity. `softplus` and `none` are additions.
+- `init_mask` and `init_weights` are paths of .npy files (tensors in C++), used once and not stored.
+- A fresh model has running mean 0, variance 1 and count 0: no image of zeros is pushed through at construction.
+- A model without `seed` starts from the seed of the run; PyTorch's random numbers are not reproduced.
+)";
+  return {text("A core of valid convolutions (each: convolution, batch norm, activation) and a spatial mask "
+               "and a feature "
+               "vector per neuron: ",
+               shapes,
+               " Source: Klindt et al. 2017, \"Neural system identification for large populations separating "
+               "what and "
+               "where\"; the class whose parameters are the table's. One session; its number of neurons is "
+               "`num_neurons` where that is given."),
+          {},
+          text("{class: ", variant.default_loss, "}"),
+          text("{class: ", variant.default_metric, "}"),
+          text(variant.movies ? of_3d : of_2d, of_both)};
 }
 
 extern const ModelClass klindt_core_readout_2d_class, klindt_core_readout_3d_class;

@@ -11,7 +11,7 @@ namespace {
 constexpr double batch_norm_momentum = 0.002;
 
 Tensor normal(const Shape& shape, const std::array<double, 2>& scale, const Placement& p, Random& random) {
-  const Tensor tensor(shape, p.dtype, p.device);
+  Tensor tensor(shape, p.dtype, p.device);
   random.normal(tensor, scale[0], scale[1]);
   return tensor;
 }

@@ -25,7 +25,7 @@ struct ClassPage {
   std::string summary;                       ///< what the class computes, and its source
   std::vector<ParameterSection> parts;       ///< tables of what it is built of
   std::string default_loss, default_metric;  ///< as a configuration spells them
-  std::vector<std::string> differences;      ///< from the reference, and why
+  std::string differences;                   ///< from the reference, and why: a list in Markdown
 };
 
 struct ModelClass {

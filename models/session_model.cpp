@@ -27,6 +27,7 @@ Tensor SessionModel::metric(const Tensor& output, const Tensor& responses) const
 }
 
 std::size_t SessionModel::index_of(const std::string& session) const {
+  if (session.empty() && common_.sessions.size() == 1) return 0;
   for (std::size_t i = 0; i < common_.sessions.size(); ++i)
     if (common_.sessions[i].key == session) return i;
   std::string known;

@@ -39,7 +39,8 @@ class SessionModel : public Model {
   SessionModel(Common common, const Placement& placement)
       : common_(std::move(common)), placement_(placement) {}
 
-  /// Of a session; ConfigError with the known ones where there is none of that name.
+  /// Of a session, which may stay unnamed where there is only one; ConfigError with the known ones where
+  /// there is none of that name.
   std::size_t index_of(const std::string& session) const;
   const std::vector<SessionOptions>& session_options() const { return common_.sessions; }
   /// ShapeError unless channels and map of a sample (C,T,H,W) or (C,H,W) are the model's.

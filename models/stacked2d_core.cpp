@@ -63,7 +63,8 @@ Conv2dLayer::Conv2dLayer(const Geometry& g, const Placement& p, Random& random) 
   const Shape shape{g.out_channels, g.in_channels / g.groups, g.kernel, g.kernel};
   weight_ = add_tensor("weight", Role::parameter, Tensor(shape, p.dtype, p.device));
   const double taps = static_cast<double>(g.kernel * g.kernel);
-  const double fans = static_cast<double>(g.in_channels / g.groups + g.out_channels) * taps;
+  const std::int64_t of_group = g.in_channels / g.groups;
+  const double fans = static_cast<double>(of_group + g.out_channels) * taps;
   random.normal(weight_, 0.0, std::sqrt(2.0 / fans));
   if (g.bias) bias_ = add_tensor("bias", Role::parameter, Tensor::zeros({g.out_channels}, p.dtype, p.device));
 }

@@ -42,8 +42,7 @@ std::string page_of(const ModelClass& one) {
   for (const ParameterSection& part : page.parts)
     out += fmt::format("\n## {}\n\n{}", part.title, table(part.rows));
   out += "\n## Deliberately different from the reference\n\n";
-  for (const std::string& difference : page.differences) out += "- " + difference + '\n';
-  return out;
+  return out + page.differences;
 }
 
 std::string losses_page() {

@@ -19,7 +19,7 @@ struct SessionOptions {
 
 /// Input of one forward pass, all of one session.
 struct ModelInput {
-  std::string session;
+  std::string session;  ///< may be empty where the model has one session
   Tensor stimulus;      ///< channels-last: movies (B,T,H,W,C), images (B,H,W,C)
   Tensor pupil_center;  ///< (B,2) or (B,3) for models with a shifter, else undefined
   Tensor noise;         ///< standard normal draws of noise_shape in training; undefined: drawn by the pass
