@@ -139,7 +139,6 @@ TEST_CASE("encoder: a wrong type or an impossible value is an error that names t
       {"core", R"([3, null, "x", [], {}, {"class": "Stacked2d"}, {"class": 3}])"},
       {"readout", R"([3, null, "x", [], {"class": "FullGaussian"}, {"class": 3}])"},
       {"shifter", R"([3, "x", [], {"class": "MLP"}, {"class": 3}])"},
-      {"clone_readout", R"([1, 0, "true", null, []])"},
       {"elu_offset", R"(["x", null, true, [0.1]])"},
       {"learning_rate", R"(["x", null, true, [0.01], 0, -0.01])"},
       {"n_neurons_dict",

@@ -187,6 +187,27 @@ inline std::vector<double> column(const std::vector<double>& table, std::size_t 
   return result;
 }
 
+inline Json part(const char* key, const std::string& value) { return Json{{key, Json::parse(value)}}; }
+
+inline std::vector<double> magnitudes(std::vector<double> x) {
+  for (double& value : x) value = std::abs(value);
+  return x;
+}
+
+/// Within a tolerance of 1 + |a|.
+inline bool close(const std::vector<double>& a, const std::vector<double>& b, double tolerance = 1e-13) {
+  bool all = a.size() == b.size() && !a.empty();
+  for (std::size_t i = 0; all && i < a.size(); ++i)
+    all = std::abs(a[i] - b[i]) <= tolerance * (1 + std::abs(a[i]));
+  return all;
+}
+
+/// x of y = elu(x) + 1.
+inline std::vector<double> before_elu(std::vector<double> y) {
+  for (double& value : y) value = value > 1 ? value - 1 : std::log(value);
+  return y;
+}
+
 struct Moments {
   double mean, deviation, least, most;
 };

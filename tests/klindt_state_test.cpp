@@ -42,18 +42,6 @@ std::vector<double> normed_columns(std::vector<double> x, std::size_t columns) {
   return x;
 }
 
-std::vector<double> magnitudes(std::vector<double> x) {
-  for (double& value : x) value = std::abs(value);
-  return x;
-}
-
-bool close(const std::vector<double>& a, const std::vector<double>& b) {
-  bool all = a.size() == b.size() && !a.empty();
-  for (std::size_t i = 0; all && i < a.size(); ++i)
-    all = std::abs(a[i] - b[i]) <= 1e-14 * (1 + std::abs(a[i]));
-  return all;
-}
-
 }  // namespace
 
 // ---- initial values
