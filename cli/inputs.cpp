@@ -1,5 +1,7 @@
 #include "cli/inputs.hpp"
 
+#include <cstdio>
+
 #include "fovea/npy.hpp"
 
 namespace fovea::cli {
@@ -75,7 +77,9 @@ void check_responses(const StoredArray& responses, std::int64_t samples, const S
 StoredArray open_pupil(const Model& model, const std::string& path, std::int64_t samples) {
   const std::int64_t columns = model.pupil_columns();
   if (columns == 0) {
-    if (!path.empty()) throw ConfigError("--pupil", text(model.class_name(), " has no shifter: ", path));
+    if (path.empty()) return {};
+    if (!model.may_shift()) throw ConfigError("--pupil", text(model.class_name(), " has no shifter: ", path));
+    std::fprintf(stderr, "fovea: the model has no shifter, %s is ignored\n", path.c_str());
     return {};
   }
   if (path.empty())

@@ -3,7 +3,7 @@
 namespace fovea {
 
 BatchNormLayer::BatchNormLayer(std::int64_t channels, const Options& options, const Placement& p)
-    : momentum_(options.momentum) {
+    : options_(options) {
   const auto full = [&](double value) { return Tensor::full({channels}, value, p.dtype, p.device); };
   if (options.affine) {
     weight_ = add_tensor("weight", Role::parameter, full(1.0));
@@ -18,9 +18,12 @@ BatchNormLayer::BatchNormLayer(std::int64_t channels, const Options& options, co
 Tensor BatchNormLayer::forward(const Tensor& x, const Pass& pass, const Activation& activation,
                                const Outside& outside) const {
   BatchNormOptions options;
-  options.momentum = momentum_;
+  options.momentum = options_.momentum;
   options.training = pass.training && !frozen();
   options.activation = activation;
+  if (options.training && x.elements() / x.shape()[-1] < 2)
+    throw ShapeError(options_.where, text("batch norm needs more than one value per channel in training: ",
+                                          x.shape()[0], " sample of one pixel"));
   const Tensor scale = outside.scale ? outside.scale.reshape({outside.scale.elements()}) : weight_;
   Tensor y = batch_norm(x, {scale, bias_, outside.bias, running_mean_, running_var_}, options);
   if (options.training) num_batches_tracked_.fill(num_batches_tracked_.item() + 1);

@@ -8,6 +8,7 @@ namespace fovea {
 class BatchNormLayer : public Module {
  public:
   struct Options {
+    const char* where;   // the class that messages name
     bool affine = true;  // weight and bias
     double momentum = 0.1;
   };
@@ -23,7 +24,7 @@ class BatchNormLayer : public Module {
                  const Outside& outside = {}) const;
 
  private:
-  double momentum_;
+  Options options_;
   Tensor weight_, bias_, running_mean_, running_var_, num_batches_tracked_;
 };
 

@@ -15,7 +15,7 @@ ConvLayer::ConvLayer(std::unique_ptr<CoreConvolution> convolution, const Options
                      const Placement& placement)
     : conv_(std::move(convolution)),
       options_(options),
-      norm_(out_channels(), {}, placement),
+      norm_(out_channels(), {where}, placement),
       bias_(out_channels(), placement) {
   add_child("conv", *conv_);
   add_child("norm", norm_);

@@ -134,6 +134,7 @@ class FiringRateEncoder : public SessionModel {
     check_sample(sample);
     return {n_neurons(session)};
   }
+  bool may_shift() const override { return true; }
   std::int64_t pupil_columns() const override { return parts_.shifter ? parts_.shifter->input_channels : 0; }
   Shape noise_shape(std::int64_t batch, const std::string& session) const override {
     return readouts_->noise_shape(index_of(session), batch);

@@ -53,7 +53,7 @@ KlindtCore::KlindtCore(const KlindtCoreReadoutOptions& options, bool movies, con
     convs_.push_back(std::move(conv));
     if (options.batch_norm) {
       norms_.push_back(std::make_unique<BatchNormLayer>(
-          out, BatchNormLayer::Options{options.bn_cent, batch_norm_momentum}, p));
+          out, BatchNormLayer::Options{class_name(), options.bn_cent, batch_norm_momentum}, p));
       bn_layers_.add_child(index, *norms_.back());
     }
     const ActivationSpec spec = parse_activation(class_name(), "act_fns", options.act_fns[l]);

@@ -35,7 +35,7 @@ SessionOptions read_session(const std::string& where, const std::string& key, co
     } else if (name == "readout" && readouts == SessionReadouts::overriding) {
       if (content.is_null()) continue;
       if (!content.is_object()) refuse_value(where, what + ".readout", "a map of parameters", content);
-      session.readout = content.dump();
+      if (!content.empty()) session.readout = content.dump();
     } else if (name != "n_neurons") {
       std::vector<std::string> known{"n_neurons", "mean_activity"};
       if (readouts == SessionReadouts::overriding) known.emplace_back("readout");

@@ -108,7 +108,7 @@ StackedLayer::StackedLayer(const Conv2dLayer::Geometry& conv, bool depth_separab
   }
   if (!options.batch_norm) return;
   norm_ = std::make_unique<BatchNormLayer>(
-      out, BatchNormLayer::Options{options.scale && options.bias, options.momentum}, p);
+      out, BatchNormLayer::Options{where, options.scale && options.bias, options.momentum}, p);
   add_child("norm", *norm_);
   const Shape one_per_channel{1, out, 1, 1};
   if (options.bias && !options.scale) {

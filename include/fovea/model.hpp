@@ -56,6 +56,9 @@ class Model : public Module {
   virtual bool takes_movies() const = 0;
   /// Columns of the pupil centre that every forward pass needs, 2 or 3; 0: the model has no shifter.
   virtual std::int64_t pupil_columns() const { return 0; }
+  /// Whether a model of this class may have a shifter; without one a pupil centre is ignored, as the class's
+  /// reference does.
+  virtual bool may_shift() const { return false; }
   /// Shape of the standard normal draws of a training pass over so many samples, (B,N,2) or (1,N,2) where
   /// they share one draw; rank 0: nothing samples.
   virtual Shape noise_shape(std::int64_t /*batch*/, const std::string& /*session*/) const { return {}; }
