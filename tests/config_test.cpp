@@ -89,6 +89,14 @@ TEST_CASE("documents that are damaged, ambiguous or explode are refused with the
   CHECK(contains(duplicate, "line 3"));
   CHECK(contains(duplicate, "duplicate key 'a'"));
   CHECK(contains(refusal("a:\n  b: 1\n  'b': 2\n"), "duplicate key 'b'"));
+  // Control characters grow when they are written; what is read must come back.
+  const std::string longest = "k" + std::string(199, '\x01');
+  const Json written = Json::object({{longest, 1}});
+  CHECK(parse_yaml("again", write_yaml(written)) == written);
+  CHECK(contains(message_of<FormatError>([&] {
+                   parse_yaml("long", write_yaml(Json::object({{std::string(201, 'k'), 1}})));
+                 }),
+                 "a key has at most 200 bytes: kkkk"));
   CHECK(contains(refusal("{a: 1, a: 1}"), "duplicate"));
   CHECK(contains(refusal("? [1, 2]\n: 3\n"), "key"));
   CHECK(contains(refusal("a: [1, 2\nb: 3\n"), "line"));

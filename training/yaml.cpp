@@ -19,6 +19,8 @@ namespace {
 
 constexpr std::size_t deepest = 32;
 constexpr std::size_t most_values = 100000;
+// In bytes: YAML reads no key back that takes over 1024 characters with its escapes.
+constexpr std::size_t longest_key = 200;
 constexpr std::size_t most_keys = 4096;  // of one map, whose keys are looked for one by one
 constexpr std::size_t most_bytes = 1 << 20;
 
@@ -86,6 +88,8 @@ class Builder final : public YAML::EventHandler {
   bool awaits_key() const { return !open_.empty() && open_.back().value.is_object() && !open_.back().key; }
 
   void open_key(const YAML::Mark& mark, const std::string& key) {
+    if (key.size() > longest_key)
+      fail(mark, text("a key has at most ", longest_key, " bytes: ", key.substr(0, 40), "..."));
     if (open_.back().value.size() == most_keys) fail(mark, text("more than ", most_keys, " keys"));
     if (open_.back().value.contains(key)) fail(mark, text("duplicate key '", key, "'"));
     open_.back().key = key;
