@@ -256,12 +256,16 @@ TEST_CASE("a disk that is made read-only while training") {
   REQUIRE(wait_until(command, [&] {
     return epochs_of(DurableLab::run_in(path)) >= 1 && disk.change(MS_RDONLY, "size=1m");
   }));
-  check_failed(command.wait(), path, "Read-only file system");
+  const CommandResult result = command.wait();
+  check_failed(result, path, "Read-only file system");
   const std::string run = DurableLab::run_in(path);
   check_whole_files(run);
   CHECK(disk.change(0, "size=1m"));
-  CHECK_FALSE(has_temporary(run));
+  // Between the end of a file and its rename nothing is open: the disk can change then, and the file cannot
+  // be removed any more. Resuming does that.
+  if (result.err.find("cannot be replaced") == std::string::npos) CHECK_FALSE(has_temporary(run));
   lab.resume_and_compare(lab.whole(), run);
+  CHECK_FALSE(has_temporary(run));
 }
 
 TEST_CASE("a run folder that vanishes or becomes a file while training") {
