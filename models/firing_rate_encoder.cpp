@@ -66,13 +66,6 @@ Options read_part(const char* key, const Json& part, const ParameterTable<Option
   return table.parse(part, {"class"});
 }
 
-template <class Options>
-Json write_part(const Options& options, const ParameterTable<Options>& table) {
-  Json part{{"class", table.class_name()}};
-  part.update(table.write(options));
-  return part;
-}
-
 /// What a section says, checked.
 struct Parts {
   Stacked2dCoreOptions core;
@@ -248,10 +241,10 @@ std::unique_ptr<Model> make(const Json& json, const Placement& placement, std::u
   auto [loss, metric] = read_losses(where, json, false, {{"class", "PoissonLoss"}},
                                     {{"class", "CorrelationLoss2D"}, {"avg", true}});
   Section complete = section;
-  complete.core = write_part(parts.core, stacked2d_core_table());
+  complete.core = stacked2d_core_table().write_section(parts.core);
   complete.readout = image_readout_class(parts.readout).complete(parts.readout);
   complete.readout["clone_readout"] = parts.clone;
-  complete.shifter = parts.shifter ? write_part(*parts.shifter, shifter_table()) : Json();
+  complete.shifter = parts.shifter ? shifter_table().write_section(*parts.shifter) : Json();
   return std::make_unique<FiringRateEncoder>(
       section, parts,
       SessionModel::Common{
@@ -268,10 +261,10 @@ std::unique_ptr<Model> make_firing_rate_encoder(const FiringRateEncoderOptions& 
   // By way of the section, so that the same checks hold.
   Section section;
   section.in_shape = options.in_shape;
-  section.core = write_part(options.core, stacked2d_core_table());
+  section.core = stacked2d_core_table().write_section(options.core);
   section.readout = std::visit([](const auto& readout) { return write_readout(readout); }, options.readout);
   section.readout["clone_readout"] = options.clone_readout;
-  if (options.shifter) section.shifter = write_part(*options.shifter, shifter_table());
+  if (options.shifter) section.shifter = shifter_table().write_section(*options.shifter);
   section.elu_offset = options.elu_offset;
   section.learning_rate = options.learning_rate;
   Json json = parameter_table().write(section);

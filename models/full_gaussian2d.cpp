@@ -232,15 +232,11 @@ std::unique_ptr<ImageReadout> make(const ImageReadout::Geometry& g, const Sessio
   return std::make_unique<FullGaussian2d>(g, session, options, placement, random);
 }
 
-Json complete(const Json& section) { return completed_readout(table(), section); }
+Json complete(const Json& section) { return table().write_section(table().parse(section, {"class"})); }
 
 }  // namespace
 
-Json write_readout(const FullGaussian2dOptions& options) {
-  Json section{{"class", name}};
-  section.update(table().write(options));
-  return section;
-}
+Json write_readout(const FullGaussian2dOptions& options) { return table().write_section(options); }
 
 extern const ImageReadoutClass full_gaussian_2d_class;
 const ImageReadoutClass full_gaussian_2d_class{name, true, make, complete,

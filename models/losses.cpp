@@ -57,9 +57,7 @@ template <class Options, Tensor (*function)(const Tensor&, const Tensor&, const 
 LossFunction make(const std::string& where, const Json& section) {
   const auto parameters = table(static_cast<Options*>(nullptr));
   const Options options = parameters.parse(where, section, {"class"});
-  Json config{{"class", parameters.class_name()}};
-  config.update(parameters.write(options));
-  return {config,
+  return {parameters.write_section(options),
           [=](const Tensor& output, const Tensor& target) { return function(output, target, options); }};
 }
 

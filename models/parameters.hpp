@@ -211,6 +211,12 @@ class ParameterTable {
     for (const Entry& entry : entries_) object[entry.name] = entry.write(options);
     return object;
   }
+  /// The same with its `class` in front: a section that another one contains.
+  Json write_section(const Options& options) const {
+    Json section{{"class", class_name_}};
+    section.update(write(options));
+    return section;
+  }
 
  private:
   template <class T>

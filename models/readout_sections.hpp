@@ -23,11 +23,4 @@ inline void check_readout_weights(const std::string& where, double weights) {
     throw ConfigError(where, text("a readout must have at most ", most, " weights: ", weights));
 }
 
-template <class Options>
-Json completed_readout(const ParameterTable<Options>& table, const Json& section) {
-  Json complete{{"class", table.class_name()}};
-  complete.update(table.write(table.parse(section, {"class"})));
-  return complete;
-}
-
 }  // namespace fovea

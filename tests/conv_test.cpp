@@ -1,61 +1,12 @@
 // Gradients of the convolutions against central differences in f64, closed forms, and the errors.
 #include <doctest/doctest.h>
 
-#include "check.hpp"
-#include "fovea/autograd.hpp"
-#include "fovea/ops.hpp"
-#include "fovea/random.hpp"
+#include "gradients.hpp"
 
 using namespace fovea;
 using namespace fovea::test;
 
-namespace {
-
-using Inputs = std::vector<Tensor>;
-using Function = std::function<Tensor(const Inputs&)>;
-
-const Device& device() {
-  static const Device one = cpu_device(1, Isa::reference);
-  return one;
-}
-
-Tensor constant(const Shape& shape, std::uint64_t seed) {
-  const Tensor tensor(shape, DType::f64, device());
-  Random(seed).normal(tensor);
-  return tensor;
-}
-
-Tensor leaf(const Shape& shape, std::uint64_t seed) {
-  Tensor tensor = constant(shape, seed);
-  return tensor.set_requires_grad();
-}
-
-Tensor of(const std::vector<double>& values, const Shape& shape) {
-  return Tensor::from(values, shape, device());
-}
-
-/// Every input alone and all together; the outputs are linear in each, so only rounding is left.
-void check_gradients(const Function& function, const Inputs& inputs) {
-  const auto check = [](const Function& one, const Inputs& leaves) {
-    const GradcheckReport report = gradcheck(one, leaves, {.tolerance = 1e-8});
-    CHECK_MESSAGE(report.passed, report.where);
-    CHECK(report.compared > 0);
-  };
-  check(function, inputs);
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    INFO("only input ", i);
-    check(
-        [&](const Inputs& in) {
-          Inputs mixed;
-          for (const Tensor& input : inputs) mixed.push_back(input.detach());
-          mixed[i] = in[0];
-          return function(mixed);
-        },
-        {inputs[i]});
-  }
-}
-
-}  // namespace
+using Inputs = Tensors;
 
 TEST_CASE("conv3d: gradients with every option") {
   struct Case {

@@ -5,85 +5,14 @@
 #include <cmath>
 #include <limits>
 
-#include "check.hpp"
-#include "fovea/autograd.hpp"
-#include "fovea/ops.hpp"
-#include "fovea/random.hpp"
+#include "gradients.hpp"
 
 using namespace fovea;
 using namespace fovea::test;
 
 namespace {
 
-using Inputs = std::vector<Tensor>;
-using Function = std::function<Tensor(const Inputs&)>;
-
-const Device& device() {
-  static const Device one = cpu_device(1);
-  return one;
-}
-
-Tensor constant(const Shape& shape, std::uint64_t seed, double mean = 0, double deviation = 1) {
-  Tensor tensor(shape, DType::f64, device());
-  Random(seed).normal(tensor, mean, deviation);
-  return tensor;
-}
-
-Tensor leaf(const Shape& shape, std::uint64_t seed, double mean = 0, double deviation = 1) {
-  Tensor tensor = constant(shape, seed, mean, deviation);
-  return tensor.set_requires_grad();
-}
-
-Tensor of(const std::vector<double>& values, const Shape& shape) {
-  return Tensor::from(values, shape, device());
-}
-
-Tensor leaf_of(const std::vector<double>& values, const Shape& shape) {
-  Tensor tensor = of(values, shape);
-  return tensor.set_requires_grad();
-}
-
-Tensor sum(const Tensor& a, const Tensor& b) {
-  return custom_op(
-      "sum", {a, b},
-      [](auto inputs) {
-        std::vector<double> values = inputs[0].template to_vector<double>();
-        const std::vector<double> other = inputs[1].template to_vector<double>();
-        for (std::size_t i = 0; i < values.size(); ++i) values[i] += other[i];
-        return Tensor::from(values, inputs[0].shape(), inputs[0].device());
-      },
-      [](const Tensor& d_output, auto, const Tensor&) {
-        return Inputs{d_output, d_output};
-      });
-}
-
-/// Rounding of the outputs (1e-16) over the step (1e-6) times some tens of terms; the step squared is less.
-constexpr double tolerance = 1e-8;
-
-void check(const Function& function, const Inputs& inputs) {
-  const GradcheckReport report = gradcheck(function, inputs, {.tolerance = tolerance});
-  CHECK_MESSAGE(report.passed, report.where);
-  CHECK(report.compared > 0);
-}
-
-/// All inputs; all inputs used by two nodes, so that the second adds to what the first wrote; every input
-/// alone, so that the others need no gradient.
-void check_gradients(const Function& function, const Inputs& inputs) {
-  check(function, inputs);
-  check([&](const Inputs& in) { return sum(function(in), function(in)); }, inputs);
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    INFO("only input ", i);
-    Inputs all;
-    for (const Tensor& input : inputs) all.push_back(input.detach());
-    check(
-        [&](const Inputs& in) {
-          Inputs mixed = all;
-          mixed[i] = in[0];
-          return function(mixed);
-        },
-        {inputs[i]});
-  }
-}
+using Inputs = Tensors;
 
 /// A non-leaf input: its gradient goes to a node instead of a leaf.
 Tensor through_node(const Tensor& x) { return x.reshape({x.elements()}).reshape(x.shape()); }
@@ -131,7 +60,7 @@ TEST_CASE("temporal kernel: errors") {
 namespace {
 
 /// in: x, then weight, bias, channel bias as far as they are there.
-Function norm(bool elu, bool training, bool affine, bool channel_bias) {
+TensorFunction norm(bool elu, bool training, bool affine, bool channel_bias) {
   return [=](const Inputs& in) {
     BatchNormTensors tensors;
     std::size_t next = 1;
@@ -172,7 +101,7 @@ TEST_CASE("batch norm: bias and channel bias do not share gradient memory") {
   const Tensor x = constant({5, 3}, 1), bias = leaf({3}, 2), channel_bias = leaf({3}, 3);
   const auto pass = [&](const Tensor& b, const Tensor& c) {
     const BatchNormTensors tensors{{}, b, c, of({0, 0, 0}, {3}), of({1, 1, 1}, {3})};
-    backward(sum(batch_norm(x, tensors, {}), batch_norm(x, tensors, {})),
+    backward(sum_of(batch_norm(x, tensors, {}), batch_norm(x, tensors, {})),
              Tensor::full({5, 3}, 1, DType::f64, device()));
   };
   pass(through_node(bias), through_node(channel_bias));
@@ -222,7 +151,7 @@ TEST_CASE("matmul: exact on integers, gradients") {
   for (const auto& [m, k, n] : {std::array<std::int64_t, 3>{3, 5, 2}, {1, 7, 1}, {4, 1, 3}})
     check_gradients([](const Inputs& in) { return matmul(in[0], in[1]); },
                     {leaf({m, k}, 1), leaf({k, n}, 2)});
-  check([](const Inputs& in) { return matmul(in[0], in[0]); }, {leaf({3, 3}, 1)});
+  check_gradient([](const Inputs& in) { return matmul(in[0], in[0]); }, {leaf({3, 3}, 1)});
   CHECK_THROWS_WITH_AS(matmul(a, a), "[matmul] factors must be (M,K) and (K,N): (2, 3) and (2, 3)",
                        ShapeError);
   CHECK_THROWS_AS(matmul(a.reshape({6}), b), ShapeError);
@@ -264,7 +193,7 @@ TEST_CASE("gaussian mask: gradients beyond the clamps are zero") {
   // log variance times scale: 22 (flat mask), -22 (every pixel but none near: uniform), 1 (in between)
   const Tensor mean = leaf_of({0.1, 0.2, 0.15, -0.05, 0.1, 0}, {3, 2}),
                log_var = leaf_of({11, -11, 0.5}, {3});
-  check([&](const Inputs& in) { return gaussian_mask(in[0], in[1], grid, 1, 2); }, {mean, log_var});
+  check_gradient([&](const Inputs& in) { return gaussian_mask(in[0], in[1], grid, 1, 2); }, {mean, log_var});
   backward(gaussian_mask(mean, log_var, grid, 1, 2), constant({3, 3, 4}, 5));
   const std::vector<double> slope = log_var.grad().to_vector<double>();
   CHECK(slope[0] == 0);
