@@ -139,11 +139,13 @@ TEST_CASE("what is written is read back unchanged") {
               " lead", "trail ", "two\nlines", "tab\t", "\r ", "a\rb", "q\"uote", "it's", "é日本", "[1", "{a", "&a", "*a", "!tag", "%x",
               "@x", "`x", "a #b", "? k", "|", ">", "=", "<<", "yes", "\u0001", "\u007f", "---", "..."],
     "numbers": [0, -1, 9223372036854775807, 1.0, 0.1, 1e-16, 1e22, -2.5e-300, 3.0000000000000004],
-    "maps": {"": 1, "null": 2, "true": 3, "1": 4, "a.b-c": 5, "with space": 6, "colon: x": 7, "~": 8, "é": 9, "- k": 10},
+    "maps": {"": 1, "null": 2, "true": 3, "1": 4, "a.b-c": 5, "with space": 6, "colon: x": 7, "~": 8, "é": 9, "- k": 10,
+             "--- a": 11, "...": 12, "a\tb": 13, "%k": 14},
     "empty": [{}, [], null], "nested": [[1, [2, {"k": [true, false]}]]], "nothing": null})");
   CHECK(yaml(write_yaml(tricky)) == tricky);
   CHECK(yaml(write_yaml(tricky))["numbers"].dump() == tricky["numbers"].dump());  // whole ones stay whole
-  for (const char* json : {"{}", "[]", "null", "3", "\"null\"", "\"\"", "[[], {}]"}) {
+  for (const char* json : {"{}", "[]", "null", "3", "\"null\"", "\"\"", "[[], {}]", "\"--- A\"", "\"... A\"",
+                           R"({"--- A": 1})", R"({"...": {"---": ["--- x"]}})"}) {
     CAPTURE(json);
     CHECK(yaml(write_yaml(Json::parse(json))) == Json::parse(json));
   }

@@ -203,11 +203,19 @@ void check_characters(const std::string& where, const std::string& yaml) {
   }
 }
 
+/// yaml-cpp writes a word without quotes that it takes for a mark between documents at the begin of a line.
+bool begins_with_mark(const std::string& word) { return word.starts_with("---") || word.starts_with("..."); }
+
+YAML::Emitter& emit_word(YAML::Emitter& out, const std::string& word, bool quoted) {
+  if (quoted || begins_with_mark(word)) out << YAML::DoubleQuoted;
+  return out << word;
+}
+
 void emit(YAML::Emitter& out, const Json& value) {
   if (value.is_object()) {
     out << YAML::BeginMap;
     for (const auto& [key, element] : value.items()) {
-      out << YAML::Key << key << YAML::Value;
+      emit_word(out << YAML::Key, key, false) << YAML::Value;
       emit(out, element);
     }
     out << YAML::EndMap;
@@ -218,11 +226,7 @@ void emit(YAML::Emitter& out, const Json& value) {
   } else if (value.is_string()) {
     const std::string word = value.get<std::string>();
     const bool controls = std::any_of(word.begin(), word.end(), [](unsigned char c) { return c < 0x20; });
-    if (plain_word(word).is_string() && !TupleText::begins(word) && !controls) {
-      out << word;
-    } else {
-      out << YAML::DoubleQuoted << word;
-    }
+    emit_word(out, word, !plain_word(word).is_string() || TupleText::begins(word) || controls);
   } else if (value.is_null()) {
     out << YAML::Null;
   } else if (value.is_number_float() && !std::isfinite(value.get<double>())) {
