@@ -98,6 +98,9 @@ TEST_CASE("documents that are damaged, ambiguous or explode are refused with the
                  }),
                  "a key has at most 200 bytes: kkkk"));
   CHECK(contains(refusal("{a: 1, a: 1}"), "duplicate"));
+  CHECK(contains(refusal("a: 1\nb: [\"x\\_\"]\n"), "line 2: a text with the escape"));
+  CHECK(contains(refusal("\"\\N\": 1\n"), "escape"));
+  CHECK(yaml(R"(["\x85\u00a0\L"])")[0] == Json("\u0085\u00a0\u2028"));
   CHECK(contains(refusal("? [1, 2]\n: 3\n"), "key"));
   CHECK(contains(refusal("a: [1, 2\nb: 3\n"), "line"));
   CHECK(contains(refusal("a: *nobody\n"), "line 1"));

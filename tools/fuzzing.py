@@ -8,15 +8,15 @@ TARGETS = ["safetensors", "npy", "config", "hdf5"]
 LEAST_RUNS = 1000  # a target that does less tests nothing
 
 
-def run_target(folder, name, seconds):
-    """Whether the target ran to its end without a finding, and what to say about it."""
+def run_target(folder, name, seconds, seed):
+    """Whether the target ran to its end without a finding, and what to say about it. Seed 0: another one every time."""
     program = os.path.join(folder, "tests", "fuzz", name + "_fuzz")
     corpus = os.path.join(folder, "corpus", name)
     crashes = os.path.join(folder, "crashes")
     for place in (corpus, crashes):
         os.makedirs(place, exist_ok=True)
     command = [program, corpus, f"tests/fuzz/corpus/{name}", f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048",
-               "-print_final_stats=1", f"-artifact_prefix={crashes}/{name}-"]
+               f"-seed={seed}", "-print_final_stats=1", f"-artifact_prefix={crashes}/{name}-"]
     dictionary = f"tests/fuzz/{name}.dict"
     if os.path.exists(dictionary):
         command.append(f"-dict={dictionary}")
@@ -36,8 +36,8 @@ def run_target(folder, name, seconds):
     return False, "\n".join(lines)
 
 
-def run_all(folder, seconds):
+def run_all(folder, seconds, seed):
     """Yields the result of every target; two run at a time."""
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for future in [pool.submit(run_target, folder, name, seconds) for name in TARGETS]:
+        for future in [pool.submit(run_target, folder, name, seconds, seed) for name in TARGETS]:
             yield future.result()

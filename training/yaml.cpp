@@ -24,6 +24,15 @@ constexpr std::size_t longest_key = 200;
 constexpr std::size_t most_keys = 4096;  // of one map, whose keys are looked for one by one
 constexpr std::size_t most_bytes = 1 << 20;
 
+bool is_utf8(const std::string& text) {
+  try {
+    (void)Json(text).dump();
+    return true;
+  } catch (const Json::type_error&) {
+    return false;
+  }
+}
+
 /// Builds the document from the parser's events, so that what is too deep or too much is refused before there
 /// is a tree of it.
 class Builder final : public YAML::EventHandler {
@@ -49,6 +58,8 @@ class Builder final : public YAML::EventHandler {
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& word) override {
+    // yaml-cpp turns these two into single bytes.
+    if (!is_utf8(word)) fail(mark, R"(a text with the escape \_ or \N, which are not supported)");
     const bool plain = tag != "!";
     if (tuple_) return add_to_tuple(plain, anchor, word);
     if (awaits_key()) return open_key(mark, word);
@@ -190,11 +201,7 @@ class Builder final : public YAML::EventHandler {
 /// UTF-8 without control characters: yaml-cpp takes some for the end of the text, others for another
 /// encoding.
 void check_characters(const std::string& where, const std::string& yaml) {
-  try {
-    (void)Json(yaml).dump();
-  } catch (const Json::type_error&) {
-    throw FormatError(where, "not UTF-8");
-  }
+  if (!is_utf8(yaml)) throw FormatError(where, "not UTF-8");
   std::size_t line = 1;
   for (const char c : yaml) {
     line += c == '\n';
