@@ -14,15 +14,24 @@
 namespace fovea::cli {
 namespace {
 
+/// Whether positions are predicted from a source grid that the section does not give.
+bool wants_source_grid(const Json& model) {
+  const Json readout = model.value("readout", Json());
+  if (!readout.is_object()) return false;
+  const auto given = [&](const char* key) { return !readout.value(key, Json()).is_null(); };
+  return given("grid_mean_predictor") && !given("source_grid");
+}
+
 /// The model section of a run completed with the sessions of the data.
-Json with_sessions(const RunConfig& config, const DataSet& data) {
+Json with_sessions(const RunConfig& config, const TrainingData& data) {
   Json model = config.model;
   if (model.contains("sessions"))
     throw ConfigError("model", "sessions come from the data; n_neurons_dict may be given to check them");
   Json sessions = Json::object();
-  for (const SessionOptions& session : data.session_options()) {
+  for (const SessionOptions& session : data.session_options(wants_source_grid(model))) {
     sessions[session.key] = {{"n_neurons", session.n_neurons}};
     if (session.mean_activity) sessions[session.key]["mean_activity"] = *session.mean_activity;
+    if (!session.readout.empty()) sessions[session.key]["readout"] = Json::parse(session.readout);
   }
   model["sessions"] = sessions;
   return model;
@@ -84,13 +93,24 @@ std::string chosen_session(const Model& model, const std::string& given) {
       "--session", text(given.empty() ? "is needed" : "unknown session '" + given + "'", ". Known: ", known));
 }
 
-Normalization model_normalization(const LoadedModel& loaded) {
-  if (const auto normalization = normalization_of(loaded.provenance)) return *normalization;
+Normalization model_normalization(const LoadedModel& loaded, const std::string& session) {
+  if (const auto normalization = normalization_of(loaded.provenance, session)) return *normalization;
   note("the model file has no normalisation; the stimulus is used as it is");
   return {};
 }
 
-std::unique_ptr<Model> make_configured(const RunConfig& config, const DataSet* data,
+LoadedData::LoadedData(const RunConfig& config) {
+  if (config.static_data) {
+    images_ = open_sensorium(*config.static_data);
+    training_ = training_data(*images_);
+  } else {
+    movies_ = load_openretina(config.data);
+    training_ = training_data(*movies_, config.data);
+  }
+  for (const std::string& warning : training_->warnings()) note(warning);
+}
+
+std::unique_ptr<Model> make_configured(const RunConfig& config, const TrainingData* data,
                                        const Placement& placement) {
   if (config.model.is_null()) throw ConfigError("config", "the section 'model' is missing");
   Json section = data ? with_sessions(config, *data) : config.model;

@@ -16,8 +16,9 @@ struct Options {
   DeviceChoice device;
 };
 
-/// What one tier of a session holds, as the model sees it: stimulus (clips,C,T,H,W), responses (clips,T,N).
-struct Tier {
+/// What one part of a session's movies holds, as the model sees it: stimulus (clips,C,T,H,W), responses
+/// (clips,T,N).
+struct MovieTier {
   std::string name;
   Tensor stimulus, responses;
 };
@@ -32,9 +33,9 @@ Tensor stacked(const std::vector<Tensor>& movies) {
   return result;
 }
 
-Tier clip_tier(const std::string& name, const Session& session, const std::vector<std::int64_t>& clips,
-               std::int64_t clip_length, const Normalization& normalization, const Device& device) {
-  Tier tier{name, {}, {}};
+MovieTier clip_tier(const std::string& name, const Session& session, const std::vector<std::int64_t>& clips,
+                    std::int64_t clip_length, const Normalization& normalization, const Device& device) {
+  MovieTier tier{name, {}, {}};
   if (clips.empty()) return tier;
   std::vector<Tensor> stimulus, responses;
   for (const std::int64_t clip : clips) {
@@ -47,10 +48,10 @@ Tier clip_tier(const std::string& name, const Session& session, const std::vecto
   return tier;
 }
 
-std::vector<Tier> tiers_of(const Session& session, const DataOptions& options,
-                           const Normalization& normalization, const Device& device) {
+std::vector<MovieTier> tiers_of(const Session& session, const DataOptions& options,
+                                const Normalization& normalization, const Device& device) {
   const ClipSplit split = split_clips(session, options);
-  std::vector<Tier> tiers;
+  std::vector<MovieTier> tiers;
   tiers.push_back(clip_tier("train", session, split.training, options.clip_length, normalization, device));
   tiers.push_back(
       clip_tier("validation", session, split.validation, options.clip_length, normalization, device));
@@ -61,7 +62,7 @@ std::vector<Tier> tiers_of(const Session& session, const DataOptions& options,
   return tiers;
 }
 
-void print_tier(const Tier& tier) {
+void print_tier(const MovieTier& tier) {
   if (!tier.stimulus) {
     fmt::print("  {}: empty\n", tier.name);
     return;
@@ -74,8 +75,20 @@ void print_tier(const Tier& tier) {
              sum / static_cast<double>(responses.size()));
 }
 
-Status show(const Options& options) {
-  const RunConfig config = read_run_config(options.config, options.overrides);
+void make_folder(const std::string& path) {
+  std::error_code failure;
+  if (!path.empty() && !std::filesystem::create_directories(path, failure) && failure)
+    throw Error(path, text("cannot be made: ", failure.message()));
+}
+
+void dump_tier(const std::string& folder, const std::string& session, const std::string& tier,
+               std::vector<std::pair<std::string, Tensor>> tensors) {
+  const std::string name = session + "_" + tier + ".safetensors";
+  write_safetensors((std::filesystem::path(folder) / name).string(),
+                    {std::move(tensors), {{"session", session}, {"tier", tier}}});
+}
+
+Status show_movies(const Options& options, const RunConfig& config) {
   const DataSet data = load_openretina(config.data);
   const Device device = open_device(config, options.device);
   const Normalization& normalization = data.checked_normalization();
@@ -91,22 +104,83 @@ Status show(const Options& options) {
     fmt::print(
         "of these movies a model of images sees every {} frames in a row as one image of {} x {} channels\n",
         k, data.channels, k);
-  std::error_code failure;
-  if (!options.dump.empty() && !std::filesystem::create_directories(options.dump, failure) && failure)
-    throw Error(options.dump, text("cannot be made: ", failure.message()));
+  make_folder(options.dump);
   for (const Session& session : data.sessions) {
     fmt::print("session {}: {} neurons, {} training frames\n", session.key, session.neurons,
                session.stimulus.frames());
-    for (const Tier& tier : tiers_of(session, config.data, normalization, device)) {
+    for (const MovieTier& tier : tiers_of(session, config.data, normalization, device)) {
       print_tier(tier);
       if (options.dump.empty() || !tier.stimulus) continue;
-      const std::string name = session.key + "_" + tier.name + ".safetensors";
-      write_safetensors((std::filesystem::path(options.dump) / name).string(),
-                        {{{"stimulus", tier.stimulus}, {"responses", tier.responses}},
-                         {{"session", session.key}, {"tier", tier.name}}});
+      dump_tier(options.dump, session.key, tier.name,
+                {{"stimulus", tier.stimulus}, {"responses", tier.responses}});
     }
   }
   return 0;
+}
+
+/// Trials of a tier as a model sees them: images (K,C,H,W), responses (K,N), behaviour (K,3), pupil (K,2).
+struct TierOfImages {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  double mean_response = 0;
+};
+
+TierOfImages read_tier(const StaticSession& session, Tier tier, const Device& device) {
+  std::vector<float> images, responses, behavior, pupil;
+  const auto add = [](std::vector<float>& all, const std::vector<double>& values) {
+    for (const double value : values) all.push_back(static_cast<float>(value));
+  };
+  StaticTrial trial;
+  for (const std::int64_t number : session.trials(tier)) {
+    session.read(number, trial);
+    add(images, trial.image);
+    add(responses, trial.responses);
+    add(behavior, trial.behavior);
+    add(pupil, trial.pupil_center);
+  }
+  const auto count = static_cast<std::int64_t>(session.trials(tier).size());
+  const Shape image = session.image_shape();
+  TierOfImages result;
+  for (const float value : responses) result.mean_response += value;
+  result.mean_response /= static_cast<double>(responses.size());
+  result.tensors = {
+      {"stimulus", to_channels_first(Tensor::from(images, {count, image[1], image[2], image[0]}, device))},
+      {"responses", Tensor::from(responses, {count, session.n_neurons()}, device)}};
+  if (session.has_pupil_center())
+    result.tensors.emplace_back("pupil_center", Tensor::from(pupil, {count, 2}, device));
+  if (session.has_behavior())
+    result.tensors.emplace_back("behavior", Tensor::from(behavior, {count, 3}, device));
+  return result;
+}
+
+Status show_images(const Options& options, const RunConfig& config) {
+  const LoadedData loaded(config);
+  const StaticDataSet& data = *loaded.images();
+  const Device device = open_device(config, options.device);
+  fmt::print("{} sessions, images {} (channels, height, width), content {}\n", data.sessions.size(),
+             to_string(data.sessions.front().image_shape()), data.content_hash());
+  make_folder(options.dump);
+  for (const StaticSession& session : data.sessions) {
+    fmt::print("session {}: {} neurons\n", session.key(), session.n_neurons());
+    if (const auto by = session.stimulus_normalization())
+      fmt::print("  images normalised by mean {:.8g} and deviation {:.8g}\n", by->mean, by->deviation);
+    for (const Tier tier : all_tiers) {
+      if (session.trials(tier).empty()) {
+        fmt::print("  {}: empty\n", to_string(tier));
+        continue;
+      }
+      const TierOfImages read = read_tier(session, tier, device);
+      fmt::print("  {}: {} trials", to_string(tier), session.trials(tier).size());
+      for (const auto& [name, tensor] : read.tensors) fmt::print(", {} {}", name, to_string(tensor.shape()));
+      fmt::print(", mean response {:.4f}\n", read.mean_response);
+      if (!options.dump.empty()) dump_tier(options.dump, session.key(), to_string(tier), read.tensors);
+    }
+  }
+  return 0;
+}
+
+Status show(const Options& options) {
+  const RunConfig config = read_run_config(options.config, options.overrides);
+  return config.static_data ? show_images(options, config) : show_movies(options, config);
 }
 
 }  // namespace

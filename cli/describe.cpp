@@ -29,17 +29,24 @@ bool is_config(const std::string& path) {
 struct Described {
   std::unique_ptr<Model> model;
   TrainingOptions training;
-  DataOptions data;
+  BatchShapes batches;
+  std::string why_untrainable;
   bool configured = false;   // by a run configuration, not a model file
   std::size_t resident = 0;  // memory that the program takes, with the data where they were loaded
 };
+
+bool no_path(const RunConfig& config) {
+  return config.static_data ? config.static_data->paths.empty() : config.data.path.empty();
+}
 
 /// Whether the model section alone says what there is to describe, because there are no data yet.
 bool without_data(const RunConfig& config) {
   const auto given = [&](const char* key) { return !config.model.value(key, Json()).is_null(); };
   if (!given("n_neurons_dict") && !given("sessions")) return false;
+  if (no_path(config)) return true;
   std::error_code ignored;
-  return config.data.path.empty() || !std::filesystem::exists(config.data.path, ignored);
+  return !std::filesystem::exists(config.static_data ? config.static_data->paths.front() : config.data.path,
+                                  ignored);
 }
 
 /// The model of a configuration; its sessions come from the data, or from n_neurons_dict where there are none
@@ -47,17 +54,28 @@ bool without_data(const RunConfig& config) {
 Described read_configured(const Options& options, const Placement& placement) {
   const RunConfig config = read_run_config(options.what, options.overrides, DataSection::optional);
   if (config.model.is_null()) throw ConfigError("config", "the section 'model' is missing");
-  Described described{{}, config.training, config.data, true};
+  Described described;
+  described.training = config.training;
+  described.configured = true;
   if (without_data(config)) {
     described.model = make_configured(config, nullptr, placement);
-  } else if (config.data.path.empty()) {
-    throw ConfigError("describe", "sessions are needed: data.path, or model.n_neurons_dict without data");
+  } else if (no_path(config)) {
+    throw ConfigError("describe",
+                      text("sessions are needed: ", config.static_data ? "data.paths" : "data.path",
+                           ", or model.n_neurons_dict without data"));
   } else {
-    const DataSet data = load_openretina(config.data);
-    described.model = make_configured(config, &data, placement);
-    check_fits(*described.model, data, config.data);
+    const LoadedData data(config);
+    described.model = make_configured(config, &data.training(), placement);
+    data.training().check_fits(*described.model);
   }
-  (void)sample_form(*described.model, config.data);  // without data it may be wrong as well
+  const Model& model = *described.model;
+  if (config.static_data) {
+    described.why_untrainable = why_untrainable(model);
+    described.batches = batch_shapes(model, *config.static_data);
+  } else {
+    described.batches = batch_shapes(model, config.data);  // says as well where the data do not fit
+    described.why_untrainable = why_untrainable(model, config.data);
+  }
   described.resident = resident_memory();
   return described;
 }
@@ -68,9 +86,11 @@ Described read_file(const Options& options, const Placement& placement) {
   Described described;
   described.model = load_model(options.what, placement).model;
   const Model& model = *described.model;
-  described.data.batch_size = described.data.num_val_clips = 1;
-  described.data.train_chunk_size = described.data.clip_length =
-      model.takes_movies() ? model.in_shape()[1] : 1;
+  DataOptions one_sample;
+  one_sample.batch_size = one_sample.num_val_clips = 1;
+  one_sample.train_chunk_size = one_sample.clip_length = model.takes_movies() ? model.in_shape()[1] : 1;
+  described.batches = batch_shapes(model, one_sample);
+  described.why_untrainable = why_untrainable(model, one_sample);
   return described;
 }
 
@@ -83,23 +103,22 @@ constexpr std::size_t most_for_a_file = std::size_t{1} << 30;
 
 void print_memory(const Described& described) {
   const std::size_t most = described.configured ? available_memory() : most_for_a_file;
-  const DataOptions& data = described.data;
-  const SampleForm form = sample_form(*described.model, data);
-  std::string why = why_untrainable(*described.model, data);
+  const BatchShapes& batches = described.batches;
+  std::string why = described.why_untrainable;
   if (!why.empty()) why = ", the model cannot be trained: " + why;
   std::optional<TrainingMemory> memory;
   if (why.empty()) {
     try {
-      memory = estimate_training_memory(*described.model, described.training, data, most);
+      memory = estimate_training_memory(*described.model, described.training, batches, most);
     } catch (const ShapeError& error) {  // batch norm of a single value
       why = text(": ", error.what());
     }
   }
-  if (form.images)
+  if (batches.form.images)
     fmt::print("training step, batch {} images: ",
-               std::max<std::int64_t>(form.samples(data.batch_size, data.train_chunk_size), 0));
+               std::max<std::int64_t>(batches.form.samples(batches.batch_size, batches.chunk_frames), 0));
   else
-    fmt::print("training step, batch {} x {} frames: ", data.batch_size, data.train_chunk_size);
+    fmt::print("training step, batch {} x {} frames: ", batches.batch_size, batches.chunk_frames);
   if (!why.empty()) return fmt::print("not measured{}\n", why);
   if (!memory) return fmt::print("not measured, at most eight samples take over {}\n", megabytes(most));
   fmt::print("{} (parameters, gradients and moments {}, batch {}, activations and workspace {})\n",
@@ -107,7 +126,8 @@ void print_memory(const Described& described) {
              megabytes(memory->step));
   if (described.configured)
     fmt::print("training with validation clips of {} frames: {}; with program and data about {} resident\n",
-               data.clip_length, megabytes(memory->peak()), megabytes(described.resident + memory->peak()));
+               batches.clip_frames, megabytes(memory->peak()),
+               megabytes(described.resident + memory->peak()));
 }
 
 void print_layers(const Model& model, const Shape& sample) {
@@ -138,8 +158,7 @@ Status describe(const Options& options) {
       is_config(options.what) ? read_configured(options, placement) : read_file(options, placement);
   const Model& model = *described.model;
   const Shape in = model.in_shape();
-  print_layers(model,
-               model.takes_movies() ? Shape{in[0], described.data.train_chunk_size, in[2], in[3]} : in);
+  print_layers(model, model.takes_movies() ? Shape{in[0], described.batches.chunk_frames, in[2], in[3]} : in);
   print_memory(described);
   return 0;
 }

@@ -30,9 +30,9 @@ Status run_gradients(const Options& o) {
   const Placement placement{open_device(o.device), o.dtype == "f64" ? DType::f64 : DType::f32};
   const LoadedModel loaded = load_model(o.model, placement);
   const Model& model = *loaded.model;
-  const Normalization normalization = o.raw ? Normalization{} : model_normalization(loaded);
   GradientsInput input;
   input.session = chosen_session(model, o.session);
+  const Normalization normalization = o.raw ? Normalization{} : model_normalization(loaded, input.session);
   const StoredArray stimulus = open_npy(o.stimulus), responses = open_npy(o.responses);
   const Shape prediction = check_stimulus(model, input.session, stimulus);
   const bool batch = stimulus.rank() > model.in_shape().rank();

@@ -130,6 +130,8 @@ PreparedRun prepare(const Options& options) {
   const auto& words = options.config_and_overrides;
   result.config = read_run_config(words[0], {words.begin() + 1, words.end()});
   result.config.data.path = absolute(result.config.data.path);
+  if (result.config.static_data)
+    for (std::string& path : result.config.static_data->paths) path = absolute(path);
   result.config.output = absolute(result.config.output);
   return result;
 }
@@ -169,11 +171,6 @@ RunOptions run_options(const PreparedRun& run) {
   return options;
 }
 
-bool has_tests(const DataSet& data) {
-  return std::any_of(data.sessions.begin(), data.sessions.end(),
-                     [](const Session& session) { return !session.tests.empty(); });
-}
-
 /// The most that training held, beside what `describe` said.
 std::string memory_used(const Device& device) {
   return fmt::format("memory: {:.1f} MB of tensors at most, {:.1f} MB resident",
@@ -182,15 +179,16 @@ std::string memory_used(const Device& device) {
 }
 
 /// Scores the best epoch: test.csv, the provenance of the model file, the last lines of log and stdout.
-void test_best(const PreparedRun& run, const DataSet& data, const Placement& placement, Log& log) {
+void test_best(const PreparedRun& run, const TrainingData& data, const Placement& placement, Log& log) {
   const std::string memory = memory_used(placement.device);
-  if (!has_tests(data)) {
+  if (!data.has_tests()) {
     log.add(memory);
-    return note("no test movies: set data.test_names to test the model");
+    return note(run.config.static_data ? "no trials of the tier test"
+                                       : "no test movies: set data.test_names to test the model");
   }
   const std::string best = file_in(run.folder, "model.safetensors");
   const LoadedModel loaded = load_model(best, placement);
-  const auto scores = evaluate_tests(*loaded.model, data, data.checked_normalization());
+  const auto scores = data.evaluate(*loaded.model);
   write_file_atomically(file_in(run.folder, "test.csv"), test_csv(scores));
   record_scores(best, scores);
   const ScoreSummary summary = summarize(scores);
@@ -203,14 +201,14 @@ Status train(PreparedRun run, const Options& options) {
   watch_signals();
   const Device device = open_device(run.config, options.device);
   const Placement placement{device, DType::f32};
-  const DataSet data = load_openretina(run.config.data);
+  const LoadedData loaded(run.config);
+  const TrainingData& data = loaded.training();
   std::optional<Checkpoint> checkpoint;
   if (run.resumed) checkpoint = read_checkpoint(checkpoint_path(run.folder), device);
   const std::unique_ptr<Model> model =
       run.resumed ? make_model(*checkpoint, placement) : make_configured(run.config, &data, placement);
-  check_trainable(*model, data, run.config.data);
-  check_samples(data, run.config.data);
-  check_training_memory(*model, run.config.training, run.config.data);
+  data.check_trainable(*model);
+  check_training_memory(*model, run.config.training, data.batch_shapes(*model));
   Progress progress(run.config.training.max_epochs, checkpoint ? checkpoint->state.epoch : 0,
                     isatty(STDERR_FILENO));
   if (!options.from.empty()) start_from(*model, options.from, progress);
@@ -233,8 +231,8 @@ Status train(PreparedRun run, const Options& options) {
     if (!run.resumed) run.folder = open_folder(run.config, *model, trainer);
     log.emplace(open_log(run, trainer.state()));
     log->add(text("fovea ", version(), run.resumed ? " goes on with " : " trains ", model->class_name(),
-                  " of ", model->parameter_count(), " parameters on ", data.sessions.size(),
-                  " sessions, data ", data.content_hash));
+                  " of ", model->parameter_count(), " parameters on ", loaded.sessions(), " sessions, data ",
+                  data.content_hash()));
     progress.line("run folder " + run.folder);
     trainer.run(&stop_requested);
     unsaved = false;

@@ -8,9 +8,11 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "engine/atomic_file.hpp"
 
@@ -263,6 +265,110 @@ StoredArray parse_npy(const std::string& name, const std::byte* bytes, std::size
     }
   }
   return array;
+}
+
+namespace {
+
+/// "<U12" or "|S5": units of a text element, and bytes of a unit.
+struct TextElement {
+  std::size_t units = 0, unit_bytes = 0;
+  bool big_endian = false;
+};
+
+std::optional<TextElement> parse_text_element(const std::string& descr) {
+  if (descr.size() < 3 || (descr[1] != 'U' && descr[1] != 'S')) return std::nullopt;
+  TextElement element;
+  element.unit_bytes = descr[1] == 'U' ? 4 : 1;
+  element.big_endian = descr[0] == '>' || (descr[0] != '<' && std::endian::native == std::endian::big);
+  const char* end = descr.data() + descr.size();
+  const auto [stop, error] = std::from_chars(descr.data() + 2, end, element.units);
+  constexpr std::size_t most_units = 1 << 16;
+  if (error != std::errc() || stop != end || element.units > most_units) return std::nullopt;
+  return element;
+}
+
+void append_utf8(const std::string& name, std::uint32_t point, std::string& word) {
+  if (point > 0x10ffff || (point >= 0xd800 && point < 0xe000))
+    fail(name, text("a text holds what is no character: ", point));
+  const auto put = [&](std::uint32_t byte) { word += static_cast<char>(byte); };
+  if (point < 0x80) return put(point);
+  if (point < 0x800) {
+    put(0xc0 | point >> 6);
+  } else if (point < 0x10000) {
+    put(0xe0 | point >> 12);
+    put(0x80 | (point >> 6 & 0x3f));
+  } else {
+    put(0xf0 | point >> 18);
+    put(0x80 | (point >> 12 & 0x3f));
+    put(0x80 | (point >> 6 & 0x3f));
+  }
+  put(0x80 | (point & 0x3f));
+}
+
+/// Padded with zeros at the end.
+std::string parse_word(const std::string& name, const TextElement& element, const unsigned char* bytes) {
+  std::string word;
+  std::size_t zeros = 0;
+  for (std::size_t unit = 0; unit < element.units; ++unit, bytes += element.unit_bytes) {
+    std::uint32_t point = bytes[0];
+    if (element.unit_bytes == 4) {
+      point = 0;
+      for (std::size_t i = 0; i < 4; ++i)
+        point |= std::uint32_t{bytes[i]} << 8 * (element.big_endian ? 3 - i : i);
+    }
+    if (point == 0) {
+      ++zeros;
+      continue;
+    }
+    word.append(std::exchange(zeros, 0), '\0');
+    append_utf8(name, point, word);
+  }
+  return word;
+}
+
+std::vector<std::string> number_words(const StoredArray& array) {
+  std::vector<std::string> words;
+  if (is_floating(array.type())) {
+    for (const double value : array.to_tensor(DType::f64, cpu_device(1)).to_vector<double>()) {
+      char word[32];
+      const auto [end, error] = std::to_chars(word, word + sizeof word, value);
+      words.emplace_back(word, end);
+    }
+  } else {
+    for (const std::int64_t value : array.to_tensor(DType::i64, cpu_device(1)).to_vector<std::int64_t>())
+      words.push_back(std::to_string(value));
+  }
+  return words;
+}
+
+}  // namespace
+
+std::vector<std::string> parse_npy_words(const std::string& name, const std::byte* bytes, std::size_t size) {
+  std::size_t values_at = 0;
+  const Header header =
+      HeaderParser(
+          name, find_header(name, std::string_view(reinterpret_cast<const char*>(bytes), size), &values_at))
+          .parse();
+  const auto element = parse_text_element(*header.descr);
+  if (!element)
+    return number_words(parse_npy(name, bytes, size, std::shared_ptr<const void>(bytes, [](const void*) {})));
+  std::int64_t count = 1, longest = 1;
+  for (const std::int64_t extent : *header.shape) {
+    longest = std::max(longest, extent);
+    if (__builtin_mul_overflow(count, extent, &count)) fail(name, "shape: too many elements");
+  }
+  if (longest != std::max<std::int64_t>(count, 1))
+    fail(name, text("shape: a list of words expected: ", shape_text(*header.shape)));
+  const std::size_t word_bytes = element->units * element->unit_bytes, there = size - values_at;
+  if (word_bytes == 0 ? there != 0
+                      : there % word_bytes != 0 || there / word_bytes != static_cast<std::size_t>(count))
+    fail(name, text("shape ", shape_text(*header.shape), " of ", quoted(*header.descr), " does not fit the ",
+                    there, " bytes of the file"));
+  if (word_bytes == 0 && count > 0) fail(name, "descr: words without a length");
+  std::vector<std::string> words;
+  const auto* at = reinterpret_cast<const unsigned char*>(bytes) + values_at;
+  for (std::int64_t i = 0; i < count; ++i, at += word_bytes) words.push_back(parse_word(name, *element, at));
+  return words;
 }
 
 StoredArray open_npy(const std::string& path) {

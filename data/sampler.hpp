@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "data/batches.hpp"
 #include "data/sample_form.hpp"
 
 namespace fovea {
@@ -26,14 +27,6 @@ ClipSplit split_clips(const Session& session, const DataOptions& options);
 /// than one batch or too few clips, a chunk longer than the training movie, or (without
 /// allow_over_boundaries) than a clip, chunks or clips shorter than an image. Takes no memory.
 void check_samples(const DataSet& data, const DataOptions& options);
-
-/// Samples of one session. The tensors are the sampler's own and are overwritten by its next batch.
-struct Batch {
-  std::size_t session_index = 0;  ///< in DataSet::sessions
-  std::string session;            ///< its key
-  Tensor stimulus;                ///< (B, T, H, W, C) or images (B, H, W, C k), normalised
-  Tensor responses;               ///< (B, T, N) or (B, N)
-};
 
 /// Memory of batches of clips, reused; fills host tensors in place and copies to other devices. A clip is one
 /// sample or, as the form says, the images that its frames make.
@@ -70,19 +63,18 @@ class BatchBuffer {
 /// openretina neither shifts nor shuffles, and so does this. Sessions take turns in an order drawn every
 /// epoch; the one with the most batches says how many turns there are, the others start over with new shifts
 /// and a new order. Everything is a function of (seed, epoch, batch): a position is restored by `seek`.
-class TrainingSampler {
+class TrainingSampler final : public TrainingBatches {
  public:
   /// `data` must outlive the sampler. ConfigError as check_samples.
   TrainingSampler(const DataSet& data, const DataOptions& options, std::uint64_t seed, DType dtype,
                   const Device& device, const SampleForm& form = {});
 
-  std::int64_t batches_per_epoch() const;
+  std::int64_t batches_per_epoch() const override;
   std::int64_t epoch() const { return epoch_; }
   std::int64_t batch_index() const { return batch_; }  ///< of the batch that `next` gives
   void begin_epoch(std::int64_t epoch) { seek(epoch, 0); }
-  void seek(std::int64_t epoch, std::int64_t batch);
-  /// The next batch, or null at the end of the epoch. Allocates no tensor memory.
-  const Batch* next();
+  void seek(std::int64_t epoch, std::int64_t batch) override;
+  const Batch* next() override;
 
   /// Start frames of the chunks of one pass through a session, in the order of use, whole batches only.
   std::vector<std::int64_t> starts(std::size_t session, std::int64_t epoch, std::int64_t pass) const;

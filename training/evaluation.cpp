@@ -7,6 +7,7 @@
 #include "engine/step_memory.hpp"
 #include "fovea/autograd.hpp"
 #include "training/metrics.hpp"
+#include "training/trainability.hpp"
 
 namespace fovea {
 
@@ -154,110 +155,6 @@ FrameTable predict_movie(const Model& model, const std::string& session, std::in
 
 namespace {
 
-/// Moments of pairs, in two passes; undefined where one side is constant.
-class Pearson {
- public:
-  void add(double x, double y) {
-    x_.push_back(x);
-    y_.push_back(y);
-  }
-
-  std::optional<double> value() const {
-    if (constant(x_) || constant(y_)) return std::nullopt;
-    const double mx = mean(x_), my = mean(y_);
-    double xx = 0, yy = 0, xy = 0;
-    for (std::size_t i = 0; i < x_.size(); ++i) {
-      const double dx = x_[i] - mx, dy = y_[i] - my;
-      xx += dx * dx;
-      yy += dy * dy;
-      xy += dx * dy;
-    }
-    const double r = xy / std::sqrt(xx * yy);
-    return std::isfinite(r) ? std::optional<double>(std::clamp(r, -1.0, 1.0)) : std::nullopt;
-  }
-
-  static double mean(const std::vector<double>& values) {
-    double sum = 0;
-    for (const double value : values) sum += value;
-    return sum / static_cast<double>(values.size());
-  }
-
- private:
-  static bool constant(const std::vector<double>& values) {
-    return std::all_of(values.begin(), values.end(), [&](double value) { return value == values.front(); });
-  }
-
-  std::vector<double> x_, y_;
-};
-
-/// Unbiased variance; NaN for fewer than two values.
-double variance(const std::vector<double>& values) {
-  const double mean = Pearson::mean(values);
-  double squares = 0;
-  for (const double value : values) squares += (value - mean) * (value - mean);
-  return squares / (static_cast<double>(values.size()) - 1);
-}
-
-/// Explainable variance and FEVE of one neuron over the movies with at least two trials.
-void score_variance(const std::vector<TestFrames>& movies, std::int64_t neuron, NeuronScore& score) {
-  constexpr double least_explainable = 0.15;
-  std::vector<double> all, noise, errors;
-  for (const TestFrames& movie : movies) {
-    if (movie.trials.size() < 2) continue;
-    for (std::int64_t frame = 0; frame < movie.prediction.frames; ++frame) {
-      std::vector<double> repeats;
-      for (const FrameTable& trial : movie.trials) {
-        repeats.push_back(trial.at(frame, neuron));
-        const double error = movie.prediction.at(frame, neuron) - repeats.back();
-        errors.push_back(error * error);
-      }
-      noise.push_back(variance(repeats));
-      all.insert(all.end(), repeats.begin(), repeats.end());
-    }
-  }
-  if (all.empty()) return;
-  const double total = variance(all), unexplainable = Pearson::mean(noise);
-  const double explainable = (total - unexplainable) / total;
-  if (!std::isfinite(explainable)) return;
-  score.explainable_variance = explainable;
-  if (explainable < least_explainable) return;
-  score.feve = 1 - (Pearson::mean(errors) - unexplainable) / (total - unexplainable);
-}
-
-}  // namespace
-
-std::vector<NeuronScore> score_neurons(const std::vector<TestFrames>& movies) {
-  if (movies.empty()) throw ShapeError("evaluation", "no test movie");
-  const std::int64_t neurons = movies.front().prediction.neurons;
-  for (const TestFrames& movie : movies) {
-    const auto fits = [&](const FrameTable& table) {
-      return table.frames == movie.prediction.frames && table.neurons == neurons;
-    };
-    if (movie.prediction.frames < 1 || !fits(movie.prediction) || !fits(movie.mean) ||
-        !std::all_of(movie.trials.begin(), movie.trials.end(), fits))
-      throw ShapeError("evaluation", "prediction, mean and trials need the same frames and neurons");
-  }
-  std::vector<NeuronScore> scores(static_cast<std::size_t>(neurons));
-  for (std::int64_t neuron = 0; neuron < neurons; ++neuron) {
-    NeuronScore& score = scores[static_cast<std::size_t>(neuron)];
-    Pearson of_mean, of_trials;
-    for (const TestFrames& movie : movies) {
-      for (std::int64_t frame = 0; frame < movie.prediction.frames; ++frame) {
-        const double prediction = movie.prediction.at(frame, neuron);
-        of_mean.add(prediction, movie.mean.at(frame, neuron));
-        if (movie.trials.empty()) of_trials.add(prediction, movie.mean.at(frame, neuron));
-        for (const FrameTable& trial : movie.trials) of_trials.add(prediction, trial.at(frame, neuron));
-      }
-    }
-    score.correlation = of_mean.value();
-    score.single_trial_correlation = of_trials.value();
-    score_variance(movies, neuron, score);
-  }
-  return scores;
-}
-
-namespace {
-
 /// The last `frames` frames of responses [N,T].
 FrameTable last_frames(const TimeSeries& responses, std::int64_t frames, const Device& device) {
   return to_table(responses.read(responses.frames() - frames, responses.frames(), DType::f64, device));
@@ -324,42 +221,59 @@ std::vector<SessionScores> evaluate_tests(const Model& model, const DataSet& dat
   return scores;
 }
 
-ScoreSummary summarize(const std::vector<SessionScores>& scores) {
-  ScoreSummary summary;
-  for (const SessionScores& session : scores) {
-    for (const NeuronScore& neuron : session.neurons) {
-      summary.mean_correlation += neuron.correlation.value_or(0.0);
-      ++summary.neurons;
-    }
-  }
-  if (summary.neurons) summary.mean_correlation /= static_cast<double>(summary.neurons);
-  return summary;
-}
-
 namespace {
 
-/// A field of a table: quoted where a comma, quote or line break needs it (RFC 4180).
-std::string csv_field(const std::string& value) {
-  if (value.find_first_of(",\"\r\n") == std::string::npos) return value;
-  std::string quoted = "\"";
-  for (const char c : value) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + '"';
+/// Trials [begin, end) of a list as the input of a forward pass.
+ModelInput trial_input(const Model& model, const StaticSession& session,
+                       const std::vector<std::int64_t>& trials, std::int64_t begin, std::int64_t end) {
+  const Shape image = session.image_shape();
+  const bool shifts = model.pupil_columns() > 0;
+  std::vector<double> images, pupils;
+  StaticTrial trial;
+  for (std::int64_t i = begin; i < end; ++i) {
+    session.read(trials[static_cast<std::size_t>(i)], trial);
+    images.insert(images.end(), trial.image.begin(), trial.image.end());
+    if (shifts) pupils.insert(pupils.end(), trial.pupil_center.begin(), trial.pupil_center.end());
+  }
+  const auto& [device, dtype] = model.placement();
+  ModelInput input{session.key(), {}, {}, {}};
+  input.stimulus = Tensor::from(images, {end - begin, image[1], image[2], image[0]}, device).to(dtype);
+  if (shifts) input.pupil_center = Tensor::from(pupils, {end - begin, 2}, device).to(dtype);
+  return input;
 }
 
 }  // namespace
 
-std::string test_csv(const std::vector<SessionScores>& scores) {
-  std::string out = "session,neuron,correlation,single_trial_correlation,feve\n";
-  for (const SessionScores& session : scores) {
-    for (std::size_t neuron = 0; neuron < session.neurons.size(); ++neuron) {
-      const NeuronScore& score = session.neurons[neuron];
-      out += csv_field(session.session) + ',' + std::to_string(neuron);
-      for (const auto& value : {score.correlation, score.single_trial_correlation, score.feve})
-        out += ',' + (value ? shortest(*value) : std::string());
-      out += '\n';
+FrameTable predict_trials(const Model& model, const StaticSession& session, Tier tier) {
+  const std::vector<std::int64_t>& trials = session.trials(tier);
+  return predict_images(
+      model, session.key(), static_cast<std::int64_t>(trials.size()),
+      [&](std::int64_t begin, std::int64_t end) { return trial_input(model, session, trials, begin, end); });
+}
+
+std::vector<SessionScores> evaluate_tests(const Model& model, const StaticDataSet& data, Tier tier) {
+  const std::unique_ptr<Model> copy = model.clone();
+  const std::vector<std::string> known = copy->sessions();
+  std::vector<SessionScores> scores;
+  for (const StaticSession& session : data.sessions) {
+    const std::vector<std::int64_t>& trials = session.trials(tier);
+    if (trials.empty() || std::find(known.begin(), known.end(), session.key()) == known.end()) continue;
+    check_neurons(*copy, session.key(), session.n_neurons());
+    copy->apply_constraints(session.key());
+    FrameTable responses{static_cast<std::int64_t>(trials.size()), session.n_neurons(), {}};
+    std::vector<std::string> images;
+    StaticTrial trial;
+    for (const std::int64_t number : trials) {
+      session.read(number, trial);
+      responses.values.insert(responses.values.end(), trial.responses.begin(), trial.responses.end());
+      images.push_back(session.image_id(number));
     }
+    scores.push_back({session.key(), score_images(predict_trials(*copy, session, tier), responses, images)});
   }
-  return out;
+  if (scores.empty())
+    throw Error("evaluation",
+                text("no session that the model knows has trials of the tier ", to_string(tier)));
+  return scores;
 }
 
 }  // namespace fovea

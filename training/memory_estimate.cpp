@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "data/sample_form.hpp"
+#include "data/static_reader.hpp"
 #include "engine/bounded_memory.hpp"
 #include "engine/system_memory.hpp"
 #include "training/train_step.hpp"
@@ -115,44 +115,64 @@ std::size_t TrainingMemory::peak() const {
   return std::max(loading, model + batch + clips + std::max(step, validation));
 }
 
+BatchShapes batch_shapes(const Model& model, const DataOptions& options) {
+  BatchShapes shapes;
+  shapes.form = sample_form(model, options);
+  shapes.batch_size = options.batch_size;
+  shapes.chunk_frames = options.train_chunk_size;
+  shapes.validated = std::min(options.batch_size, options.num_val_clips);
+  shapes.clip_frames = options.clip_length;
+  return shapes;
+}
+
+BatchShapes batch_shapes(const Model& /*model*/, const StaticDataOptions& options) {
+  BatchShapes shapes;
+  shapes.form = {true, 1};
+  shapes.batch_size = shapes.validated = options.batch_size;
+  shapes.chunk_frames = shapes.clip_frames = 1;
+  shapes.held = StaticReader::held(options);
+  return shapes;
+}
+
 std::optional<TrainingMemory> estimate_training_memory(const Model& model, const TrainingOptions& training,
-                                                       const DataOptions& data, std::size_t most) {
+                                                       const BatchShapes& batches, std::size_t most) {
   const std::vector<std::string> sessions = model.sessions();
   const std::string session = *std::max_element(
       sessions.begin(), sessions.end(),
       [&](const auto& a, const auto& b) { return model.n_neurons(a) < model.n_neurons(b); });
-  const SampleForm form = sample_form(model, data);
-  const Clips chunks{session, form, data.train_chunk_size}, clips{session, form, data.clip_length};
-  const std::int64_t validated = std::min(data.batch_size, data.num_val_clips);
+  const Clips chunks{session, batches.form, batches.chunk_frames},
+      clips{session, batches.form, batches.clip_frames};
   TrainingMemory memory;
-  memory.batch = batch_bytes(model, chunks, data.batch_size);
-  memory.clips = batch_bytes(model, clips, validated);
+  const auto held = static_cast<std::size_t>(batches.held);
+  memory.batch = held * batch_bytes(model, chunks, batches.batch_size);
+  memory.clips = held * batch_bytes(model, clips, batches.validated);
   try {
     Measurement measurement(model, training, most);
     memory.model = measurement.held();
     memory.loading = measurement.peak();
-    memory.step = extrapolated(data.batch_size, [&](std::int64_t batch) {
+    memory.step = extrapolated(batches.batch_size, [&](std::int64_t batch) {
       return Measurement(model, training, most).of_step(chunks, batch);
     });
-    memory.validation =
-        extrapolated(validated, [&](std::int64_t batch) { return measurement.of_validation(clips, batch); });
+    memory.validation = extrapolated(
+        batches.validated, [&](std::int64_t batch) { return measurement.of_validation(clips, batch); });
   } catch (const MemoryBoundError&) {
     return std::nullopt;
   }
   return memory;
 }
 
-void check_training_memory(const Model& model, const TrainingOptions& training, const DataOptions& data) {
+void check_training_memory(const Model& model, const TrainingOptions& training, const BatchShapes& batches) {
   const std::size_t available = available_memory();
   const auto refuse = [&](const std::string& needed) {
-    const std::string frames = text(data.batch_size, " x ", data.train_chunk_size, " frames");
-    const SampleForm form = sample_form(model, data);
-    const std::int64_t samples = form.samples(data.batch_size, data.train_chunk_size);
+    const std::string frames = text(batches.batch_size, " x ", batches.chunk_frames, " frames");
+    const std::int64_t samples = batches.form.samples(batches.batch_size, batches.chunk_frames);
     throw DeviceError("memory", text("training with batches of ",
-                                     form.images ? text(samples, " images (", frames, ")") : frames,
+                                     !batches.form.images        ? frames
+                                     : batches.chunk_frames == 1 ? text(samples, " images")
+                                                                 : text(samples, " images (", frames, ")"),
                                      " needs ", needed, ", the machine has ", megabytes(available)));
   };
-  const auto memory = estimate_training_memory(model, training, data, available);
+  const auto memory = estimate_training_memory(model, training, batches, available);
   if (!memory) refuse("more");
   if (memory->peak() > available)
     refuse(text(megabytes(memory->peak()), " (a step ", megabytes(memory->training_step()), ")"));

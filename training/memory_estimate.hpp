@@ -2,6 +2,8 @@
 #pragma once
 #include <optional>
 
+#include "data/sample_form.hpp"
+#include "fovea/static_data.hpp"
 #include "fovea/training.hpp"
 
 namespace fovea {
@@ -21,14 +23,34 @@ struct TrainingMemory {
   std::size_t peak() const;
 };
 
+/// Clips of a training batch and of a validation batch.
+struct BatchShapes {
+  SampleForm form{};
+  std::int64_t batch_size = 0, chunk_frames = 0;  ///< of training
+  std::int64_t validated = 0, clip_frames = 0;    ///< of validation
+  std::int64_t held = 1;                          ///< batches that are read ahead, the one in use included
+};
+
+BatchShapes batch_shapes(const Model& model, const DataOptions& options);
+BatchShapes batch_shapes(const Model& model, const StaticDataOptions& options);
+
 /// What training with these options holds for the session that needs most, to be called before the model is
 /// in an arena. Workspace is a linear function of the number of samples: it is measured at up to four and
 /// eight samples on a copy of the model, and carried on from there. Nothing where those would take more than
 /// `most` bytes.
 std::optional<TrainingMemory> estimate_training_memory(const Model& model, const TrainingOptions& training,
-                                                       const DataOptions& data, std::size_t most);
+                                                       const BatchShapes& batches, std::size_t most);
+inline std::optional<TrainingMemory> estimate_training_memory(const Model& model,
+                                                              const TrainingOptions& training,
+                                                              const DataOptions& data, std::size_t most) {
+  return estimate_training_memory(model, training, batch_shapes(model, data), most);
+}
 
 /// DeviceError with the figures where training needs more memory than there is.
-void check_training_memory(const Model& model, const TrainingOptions& training, const DataOptions& data);
+void check_training_memory(const Model& model, const TrainingOptions& training, const BatchShapes& batches);
+inline void check_training_memory(const Model& model, const TrainingOptions& training,
+                                  const DataOptions& data) {
+  check_training_memory(model, training, batch_shapes(model, data));
+}
 
 }  // namespace fovea

@@ -99,7 +99,8 @@ const ParameterTable<DataOptions>& data_table() {
   const auto positive = at_least<std::int64_t>(1);
   static const ParameterTable<O> table =
       ParameterTable<O>("data")
-          .add("format", &O::format, "str", "layout of the recording", one_of({"openretina_hdf5"}))
+          .add("format", &O::format, "str", "layout of the recording",
+               one_of({"openretina_hdf5", static_format}))
           .require("path", &O::path, "path", "folder with the session files and stimuli/")
           .add("test_names", &O::test_names, "list of str",
                "stimuli that are test movies; the others are for training")
@@ -136,6 +137,20 @@ static DataOptions parse_optional_data(Json section) {
   return options;
 }
 
+/// The options of whatever format the section says, in their field of the configuration.
+static void parse_data(Json section, DataSection needed, RunConfig& config) {
+  if (!section.is_object() || section.value("format", Json()) != Json(static_format)) {
+    config.data = needed == DataSection::required ? parse_data_options(section)
+                                                  : parse_optional_data(std::move(section));
+    return;
+  }
+  config.data.format = static_format;
+  const bool given = needed == DataSection::required || section.contains("paths");
+  if (!given) section["paths"] = Json::array({"none yet"});  // the table and the check require one
+  config.static_data = parse_static_data_options(section);
+  if (!given) config.static_data->paths.clear();
+}
+
 Json write_data_options(const DataOptions& options) { return data_table().write(options); }
 
 RunConfig parse_run_config(const Json& document, DataSection data) {
@@ -145,8 +160,7 @@ RunConfig parse_run_config(const Json& document, DataSection data) {
   if (!config.model.is_object() && !config.model.is_null())
     refuse_value("config", "model", "a section", config.model);
   check_finite("model", config.model);
-  config.data = data == DataSection::required ? parse_data_options(section("data"))
-                                              : parse_optional_data(section("data"));
+  parse_data(section("data"), data, config);
   config.training = parse_training_options(section("training"));
   return config;
 }
@@ -159,6 +173,8 @@ RunConfig read_run_config(const std::string& path, const std::vector<std::string
   RunConfig config = parse_run_config(document, data);
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   if (!overrides_key(overrides, "data.path")) resolve(config.data.path, folder);
+  if (config.static_data && !overrides_key(overrides, "data.paths"))
+    for (std::string& one : config.static_data->paths) resolve(one, folder);
   for (const char* key : {"init_mask", "init_weights"}) {
     if (!config.model.is_object() || !config.model.contains(key) || !config.model[key].is_string()) continue;
     std::string file = config.model[key].get<std::string>();
@@ -172,7 +188,8 @@ RunConfig read_run_config(const std::string& path, const std::vector<std::string
 Json write_run_config(const RunConfig& config) {
   Json document = top_table().write(config);
   document["model"] = config.model;
-  document["data"] = write_data_options(config.data);
+  document["data"] =
+      config.static_data ? write_static_data_options(*config.static_data) : write_data_options(config.data);
   document["training"] = write_training_options(config.training);
   return document;
 }

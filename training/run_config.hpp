@@ -1,9 +1,11 @@
 // A whole run configuration: formats.md sections 2.3 and 3.
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "fovea/data.hpp"
+#include "fovea/static_data.hpp"
 #include "models/json.hpp"
 #include "training/options.hpp"
 
@@ -15,8 +17,9 @@ struct RunConfig {
   std::string device = "auto";  ///< auto | cpu | cuda | emulator
   std::int64_t threads = 0;     ///< 0: all
   std::string output = "runs";
-  Json model;  ///< the `model:` section as written; sessions are added from the data
-  DataOptions data;
+  Json model;        ///< the `model:` section as written; sessions are added from the data
+  DataOptions data;  ///< of movies; of another format only `format` is set
+  std::optional<StaticDataOptions> static_data;  ///< where data.format is sensorium_static
   TrainingOptions training;
 };
 
@@ -33,9 +36,13 @@ RunConfig parse_run_config(const Json& document, DataSection data = DataSection:
 /// Every value written out, in the order of formats.md.
 Json write_run_config(const RunConfig& config);
 
-/// The `data:` section and back.
+/// The `data:` section of a format and back.
 DataOptions parse_data_options(const Json& section);
 Json write_data_options(const DataOptions& options);
 const ParameterTable<DataOptions>& data_table();
+StaticDataOptions parse_static_data_options(const Json& section);
+Json write_static_data_options(const StaticDataOptions& options);
+const ParameterTable<StaticDataOptions>& static_data_table();
+inline constexpr const char* static_format = "sensorium_static";
 
 }  // namespace fovea

@@ -45,9 +45,37 @@ void check_fits(const Model& model, const DataSet& data, const DataOptions& opti
                                    " needs a pupil centre, which the format has none of: ", options.format));
 }
 
+void check_fits(const Model& model, const StaticDataSet& data) {
+  if (model.takes_movies())
+    throw ConfigError(
+        "model",
+        text(model.class_name(), " takes movies, the data are static images: in_shape ", model.in_shape()));
+  const Shape images = data.sessions.at(0).image_shape();
+  if (model.in_shape() != images)
+    throw ConfigError(
+        "model", text("in_shape must be that of the images of the data, ", images, ": ", model.in_shape()));
+  const std::int64_t columns = model.pupil_columns();
+  if (columns == 0) return;
+  if (!data.options.include_eye_position)
+    throw ConfigError("data", text("include_eye_position: the shifter of ", model.class_name(),
+                                   " needs a pupil centre: false"));
+  if (columns != 2)
+    throw ConfigError("model", text("shifter.input_channels must be the two of a pupil centre: ", columns));
+}
+
+void check_neurons(const Model& model, const std::string& session, std::int64_t neurons) {
+  if (model.n_neurons(session) != neurons)
+    throw ShapeError("train", text("session ", session, " has ", neurons, " neurons, the model has ",
+                                   model.n_neurons(session)));
+}
+
+std::string why_untrainable(const Model& model) {
+  if (!Json::parse(model.config())["loss"].value("per_neuron", false)) return {};
+  return "training minimises one number, so loss.per_neuron must be false: true";
+}
+
 std::string why_untrainable(const Model& model, const DataOptions& options) {
-  if (Json::parse(model.config())["loss"].value("per_neuron", false))
-    return "training minimises one number, so loss.per_neuron must be false: true";
+  if (std::string why = why_untrainable(model); !why.empty()) return why;
   const SampleForm form = sample_form(model, options);
   const std::string chunk = why_not_compared(model, form, "train_chunk_size", options.train_chunk_size);
   return chunk.empty() ? why_not_compared(model, form, "clip_length", options.clip_length) : chunk;

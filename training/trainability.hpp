@@ -3,6 +3,7 @@
 #include <string>
 
 #include "fovea/data.hpp"
+#include "fovea/static_data.hpp"
 
 namespace fovea {
 
@@ -10,6 +11,15 @@ namespace fovea {
 /// where the data lack what it needs beside that.
 void check_fits(const Model& model, const DataSet& data, const DataOptions& options);
 
+/// The same for static images.
+void check_fits(const Model& model, const StaticDataSet& data);
+
+/// ShapeError where the model has another number of neurons for a session of the data; ConfigError where it
+/// does not know it.
+void check_neurons(const Model& model, const std::string& session, std::int64_t neurons);
+
+/// Why a model cannot be trained whatever the data, as `rule: values`; empty where it can.
+std::string why_untrainable(const Model& model);
 /// Why a model cannot be trained with these samples and validation clips, as `rule: values`; empty where it
 /// can.
 std::string why_untrainable(const Model& model, const DataOptions& options);

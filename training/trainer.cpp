@@ -65,28 +65,31 @@ std::string create_run_folder(const std::string& output, const std::string& expe
   }
 }
 
-Trainer::Trainer(Model& model, const DataSet& data, const RunOptions& options, TrainingHooks hooks)
+Trainer::Trainer(Model& model, const TrainingData& data, const RunOptions& options, TrainingHooks hooks)
     : model_(frozen(model, options.training.freeze)),
       data_(data),
       options_(options),
       hooks_(std::move(hooks)),
-      step_(model, options.training),
-      sampler_(data, options.data, options.seed, model.placement().dtype, model.placement().device,
-               sample_form(model, options.data)),
-      clips_(data, options.data, model.placement().dtype, model.placement().device,
-             sample_form(model, options.data)) {
-  for (const Session& session : data.sessions)
-    if (model.n_neurons(session.key) != session.neurons)
-      throw ShapeError("train", text("session ", session.key, " has ", session.neurons,
-                                     " neurons, the model has ", model.n_neurons(session.key)));
-  check_trainable(model, data, options.data);
+      step_(model, options.training) {
+  data.check_trainable(model);
+  batches_ = data.training_batches(model, options.seed);
+  validation_ = data.validation(model);
   if (options.training.scheduler) scheduler_.emplace(*options.training.scheduler, model.learning_rate());
   if (options.training.early_stopping) stopping_.emplace(*options.training.early_stopping);
   if (const std::string bad = step_.first_bad_tensor(); !bad.empty())
     throw ConfigError("train", text("the model starts with a value that is not finite, first in ", bad));
   state_.seed = options.seed;
-  state_.data_hash = data.content_hash;
+  state_.data_hash = data.content_hash();
 }
+
+Trainer::Trainer(Model& model, std::unique_ptr<TrainingData> data, const RunOptions& options,
+                 TrainingHooks hooks)
+    : Trainer(model, *data, options, std::move(hooks)) {
+  own_data_ = std::move(data);
+}
+
+Trainer::Trainer(Model& model, const DataSet& data, const RunOptions& options, TrainingHooks hooks)
+    : Trainer(model, training_data(data, options.data), options, std::move(hooks)) {}
 
 void Trainer::begin(const std::string& folder) {
   options_.folder = folder;
@@ -98,15 +101,15 @@ void Trainer::resume(const Checkpoint& checkpoint) {
   if (state.seed != options_.seed)
     throw ConfigError("train",
                       text("the checkpoint was trained with seed ", state.seed, ", not ", options_.seed));
-  if (state.data_hash != data_.content_hash)
+  if (state.data_hash != state_.data_hash)
     throw ConfigError("train", text("the data changed since the checkpoint: hash ", state.data_hash,
-                                    " then, ", data_.content_hash, " now"));
+                                    " then, ", state_.data_hash, " now"));
   if (state.scheduler.has_value() != scheduler_.has_value() ||
       state.stopping.has_value() != stopping_.has_value())
     throw ConfigError("train", "scheduler and early stopping of the checkpoint are not those of this run");
-  if (state.batch > sampler_.batches_per_epoch())
+  if (state.batch > batches_->batches_per_epoch())
     throw FormatError(
-        "train", text("the checkpoint stands at batch ", state.batch, " of ", sampler_.batches_per_epoch()));
+        "train", text("the checkpoint stands at batch ", state.batch, " of ", batches_->batches_per_epoch()));
   restore_moments(checkpoint, step_.arena());
   state_ = state;
   saved_ = true;
@@ -172,7 +175,7 @@ Trainer::EpochEnd Trainer::run_epoch(const std::atomic<bool>* stop) {
   };
   if (!train_batches(stop)) return interrupted();
   if (raised(stop)) return interrupted();
-  const ValidationScores scores = validate(model_, clips_, step_.memory());
+  const ValidationScores scores = validation_->run(model_, step_.memory());
   state_.seconds = before + seconds_since(start);
   finish_epoch(scores);
   return EpochEnd::done;
@@ -180,17 +183,17 @@ Trainer::EpochEnd Trainer::run_epoch(const std::atomic<bool>* stop) {
 
 /// False when `stop` was raised; then the state stands between two optimizer steps.
 bool Trainer::train_batches(const std::atomic<bool>* stop) {
-  const std::int64_t batches = sampler_.batches_per_epoch();
-  sampler_.seek(state_.epoch, state_.batch);
+  const std::int64_t batches = batches_->batches_per_epoch();
+  batches_->seek(state_.epoch, state_.batch);
   while (state_.batch < batches) {
     if (raised(stop) && !step_.accumulating()) return false;
-    const Batch& batch = *sampler_.next();
+    const Batch& batch = *batches_->next();
     session_ = batch.session;
     Random random(options_.seed, dropout_stream,
                   static_cast<std::uint32_t>(state_.epoch * batches + state_.batch));
     StepLosses losses;
     try {
-      losses = step_.run({batch.session, batch.stimulus, {}, {}}, batch.responses,
+      losses = step_.run({batch.session, batch.stimulus, batch.pupil_center, {}}, batch.responses,
                          {learning_rate(), &random, state_.batch + 1 == batches});
     } catch (const NonFiniteError& error) {
       throw Error("train", text(place(), ": ", error.what()));
@@ -251,24 +254,18 @@ void Trainer::finish_epoch(const ValidationScores& scores) {
 }
 
 std::string Trainer::provenance() const {
-  Json split = Json::object();
-  for (const Session& session : data_.sessions)
-    split[session.key] = {{"validation_clips", split_clips(session, options_.data).validation},
-                          {"clip_length", options_.data.clip_length}};
-  Json object{{"fovea", version()},
-              {"seed", options_.seed},
-              {"data", write_data_options(options_.data)},
-              {"data_hash", data_.content_hash},
-              {"split", split}};
-  const Normalization& normalization = data_.checked_normalization();
-  object["normalization"] = {{"mean", normalization.mean}, {"std", normalization.deviation}};
+  Json object{{"fovea", version()}, {"seed", options_.seed}};
+  object.update(data_.provenance());
   object["best_epoch"] = state_.best.epoch;
   object["val_evaluation_loss"] = write_number(state_.best.metric);
   return object.dump();
 }
 
-TrainingResult train(Model& model, const DataSet& data, const RunOptions& options, const TrainingHooks& hooks,
-                     const std::atomic<bool>* stop) {
+namespace {
+
+/// Trains and leaves the best values in the model.
+TrainingResult train_to_best(Model& model, const TrainingData& data, const RunOptions& options,
+                             const TrainingHooks& hooks, const std::atomic<bool>* stop) {
   std::vector<Tensor> best;
   TrainingHooks watching = hooks;
   watching.on_epoch = [&](const EpochMetrics& metrics, bool is_best) {
@@ -282,6 +279,18 @@ TrainingResult train(Model& model, const DataSet& data, const RunOptions& option
   const std::vector<NamedTensor> tensors = model.tensors();
   for (std::size_t i = 0; i < best.size(); ++i) tensors[i].tensor.copy_from(best[i]);
   return result;
+}
+
+}  // namespace
+
+TrainingResult train(Model& model, const DataSet& data, const RunOptions& options, const TrainingHooks& hooks,
+                     const std::atomic<bool>* stop) {
+  return train_to_best(model, *training_data(data, options.data), options, hooks, stop);
+}
+
+TrainingResult train(Model& model, const StaticDataSet& data, const RunOptions& options,
+                     const TrainingHooks& hooks, const std::atomic<bool>* stop) {
+  return train_to_best(model, *training_data(data), options, hooks, stop);
 }
 
 void record_scores(const std::string& model_path, const std::vector<SessionScores>& scores) {
@@ -302,11 +311,12 @@ void record_scores(const std::string& model_path, const std::vector<SessionScore
   write_safetensors(model_path, file);
 }
 
-std::optional<Normalization> normalization_of(const std::string& provenance) {
+std::optional<Normalization> normalization_of(const std::string& provenance, const std::string& session) {
   const Json object = parse_json("provenance", provenance);
   const auto found = object.is_object() ? object.find("normalization") : object.end();
   if (!object.is_object() || found == object.end() || found->is_null()) return std::nullopt;
-  const Json& entry = *found;
+  const bool by_session = found->is_object() && found->contains(session);
+  const Json& entry = by_session ? (*found)[session] : *found;
   const auto number = [&](const char* key) {
     if (!entry.is_object() || !entry.contains(key) || !entry[key].is_number())
       throw FormatError("provenance", text("normalization needs numbers mean and std: ", entry.dump()));

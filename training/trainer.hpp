@@ -1,13 +1,14 @@
 // The training of a model on a data set, from the first step to the best model file.
 #pragma once
 #include <atomic>
+#include <memory>
 #include <string>
 
 #include "fovea/evaluation.hpp"
 #include "fovea/training.hpp"
 #include "training/checkpoint.hpp"
 #include "training/train_step.hpp"
-#include "training/validation.hpp"
+#include "training/training_data.hpp"
 
 namespace fovea {
 
@@ -23,6 +24,8 @@ class Trainer {
  public:
   /// Applies training.freeze to the model (ConfigError for a prefix that names nothing). Model and data must
   /// outlive it.
+  Trainer(Model& model, const TrainingData& data, const RunOptions& options, TrainingHooks hooks = {});
+  /// On movies, with options.data.
   Trainer(Model& model, const DataSet& data, const RunOptions& options, TrainingHooks hooks = {});
 
   /// Goes on where a checkpoint of the same seed and data stands; the model must have come from it
@@ -43,6 +46,7 @@ class Trainer {
 
  private:
   enum class EpochEnd { done, interrupted };
+  Trainer(Model& model, std::unique_ptr<TrainingData> data, const RunOptions& options, TrainingHooks hooks);
   EpochEnd run_epoch(const std::atomic<bool>* stop);
   bool train_batches(const std::atomic<bool>* stop);
   void count(const StepLosses& losses, std::int64_t samples);
@@ -55,13 +59,14 @@ class Trainer {
   std::string provenance() const;
   void log(const std::string& line) const;
 
+  std::unique_ptr<TrainingData> own_data_;  // where the caller has none of this kind
   Model& model_;
-  const DataSet& data_;
+  const TrainingData& data_;
   RunOptions options_;
   TrainingHooks hooks_;
   TrainingStep step_;
-  TrainingSampler sampler_;
-  ValidationClips clips_;
+  std::unique_ptr<TrainingBatches> batches_;
+  std::unique_ptr<Validation> validation_;
   std::optional<ReduceLROnPlateau> scheduler_;
   std::optional<EarlyStopping> stopping_;
   TrainingState state_;
@@ -72,7 +77,8 @@ class Trainer {
 /// Adds test scores per neuron to the provenance of a model file.
 void record_scores(const std::string& model_path, const std::vector<SessionScores>& scores);
 
-/// The normalisation in a model's provenance; empty when there is none.
-std::optional<Normalization> normalization_of(const std::string& provenance);
+/// The normalisation of a session's stimulus in a model's provenance, which may be one for all sessions;
+/// empty when there is none.
+std::optional<Normalization> normalization_of(const std::string& provenance, const std::string& session = {});
 
 }  // namespace fovea

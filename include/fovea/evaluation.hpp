@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fovea/data.hpp"
+#include "fovea/static_data.hpp"
 
 namespace fovea {
 
@@ -73,9 +74,24 @@ std::vector<SessionScores> evaluate_tests(const Model& model, const DataSet& dat
 /// The same with the normalisation of the data, which needs its training movie.
 std::vector<SessionScores> evaluate_tests(const Model& model, const DataSet& data);
 
+/// Predictions for the trials of a tier of static images, in its order, by a model whose constraints have been
+/// applied.
+FrameTable predict_trials(const Model& model, const StaticSession& session, Tier tier);
+
+/// Scores per neuron of predictions for trials, (trials, N) both: `correlation` over distinct images, after
+/// averaging predictions and responses over the trials of each, the others over trials.
+std::vector<NeuronScore> score_images(const FrameTable& prediction, const FrameTable& responses,
+                                      const std::vector<std::string>& image_ids);
+
+/// Scores of a model on a tier of every session that has some of it and that the model knows, as above.
+std::vector<SessionScores> evaluate_tests(const Model& model, const StaticDataSet& data,
+                                          Tier tier = Tier::test);
+
 struct ScoreSummary {
-  double mean_correlation = 0;  ///< over all neurons of all sessions, undefined ones as 0
-  std::int64_t neurons = 0;
+  double mean_correlation = 0;               ///< over all neurons of all sessions, undefined ones as 0
+  double mean_single_trial_correlation = 0;  ///< likewise
+  std::optional<double> mean_feve;           ///< over the neurons that have one
+  std::int64_t neurons = 0, neurons_with_feve = 0;
 };
 ScoreSummary summarize(const std::vector<SessionScores>& scores);
 

@@ -1,6 +1,7 @@
 // The .npy file format (numpy.lib.format, versions 1 to 3).
 #pragma once
 #include <string>
+#include <vector>
 
 #include "fovea/stored_array.hpp"
 
@@ -16,6 +17,10 @@ StoredArray open_npy(const std::string& path);
 /// The same from bytes in memory that `owner` keeps alive; `name` stands for the file in errors.
 StoredArray parse_npy(const std::string& name, const std::byte* bytes, std::size_t size,
                       std::shared_ptr<const void> owner);
+
+/// The words of a list: numpy's unicode and byte strings (as UTF-8), numbers as they are written shortest.
+/// FormatError as parse_npy.
+std::vector<std::string> parse_npy_words(const std::string& name, const std::byte* bytes, std::size_t size);
 
 /// Reads a whole file as a host tensor of the given dtype.
 Tensor read_npy(const std::string& path, DType dtype, const Device& device);

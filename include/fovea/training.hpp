@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fovea/data.hpp"
+#include "fovea/static_data.hpp"
 
 namespace fovea {
 
@@ -97,7 +98,7 @@ struct BestEpoch {
 /// What a run needs besides model and data.
 struct RunOptions {
   TrainingOptions training{};
-  DataOptions data{};  ///< batches, chunks and validation clips; for the provenance, where data came from
+  DataOptions data{};  ///< of movies: batches, chunks and validation clips; for the provenance, where data came from
   std::uint64_t seed = 42;  ///< of the order of samples and of dropout
   /// Existing folder for metrics.csv, model.safetensors and last.ckpt.safetensors; empty: no files.
   std::string folder{};
@@ -124,6 +125,9 @@ struct TrainingResult {
 /// loss or gradient that is not finite is an Error naming epoch, step, session and tensor. ConfigError or
 /// ShapeError, before anything is written, where model, data and options do not fit each other.
 TrainingResult train(Model& model, const DataSet& data, const RunOptions& options,
+                     const TrainingHooks& hooks = {}, const std::atomic<bool>* stop = nullptr);
+/// The same on static images, whose options are with the data: options.data is of movies.
+TrainingResult train(Model& model, const StaticDataSet& data, const RunOptions& options,
                      const TrainingHooks& hooks = {}, const std::atomic<bool>* stop = nullptr);
 
 }  // namespace fovea
