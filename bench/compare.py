@@ -66,6 +66,8 @@ def main():
     rows = []
     for name in names:
         peer, report = run_peer(options, name)
+        if not peer:
+            sys.exit(f"the peer has no figure for {name}: {json.dumps(report['cases'])[:400]}")
         for kind, (milliseconds, mode) in peer.items():
             mine = ours.get(name, {}).get(kind)
             if mine is None:
