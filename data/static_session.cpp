@@ -158,14 +158,14 @@ struct StaticSession::State {
   void measure_first_trial() {
     in_trial(0, [&] {
       const StoredArray image = trial_array("images", 0), responses = trial_array("responses", 0);
-      const auto shape = squeezed(image, 3);
-      if (shape.size() != 3 || image.elements() == 0)
+      const auto image_extents = squeezed(image, 3);
+      if (image_extents.size() != 3 || image.elements() == 0)
         throw FormatError(image.origin(), text("an image [C,H,W] expected: ", shape_text(image.shape())));
       const auto neurons_shape = squeezed(responses, 1);
       if (neurons_shape.size() != 1 || neurons_shape[0] == 0)
         throw FormatError(responses.origin(),
                           text("responses [N] expected: ", shape_text(responses.shape())));
-      stored = Shape(shape);
+      stored = Shape(image_extents);
       all_neurons = neurons_shape[0];
       return 0;
     });

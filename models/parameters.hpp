@@ -51,6 +51,9 @@ void read_json(const std::string& where, const std::string& key, const Json& val
 void read_json(const std::string& where, const std::string& key, const Json& value, Json& into);
 
 template <class T>
+void read_json(const std::string& where, const std::string& key, const Json& value, std::optional<T>& into);
+
+template <class T>
 void read_json(const std::string& where, const std::string& key, const Json& value, std::vector<T>& into) {
   if (!value.is_array()) refuse_value(where, key, "a list", value);
   into.clear();
