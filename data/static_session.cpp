@@ -379,7 +379,6 @@ std::vector<SessionOptions> StaticDataSet::session_options(bool source_grid) con
   std::vector<SessionOptions> result;
   for (const StaticSession& session : sessions) {
     SessionOptions one{session.key(), session.n_neurons(), {}, {}};
-    if (!session.mean_activity().empty()) one.mean_activity = session.mean_activity();
     if (source_grid) {
       const std::vector<double> places = session.cell_motor_coordinates(2);
       std::string rows;

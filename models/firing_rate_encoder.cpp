@@ -77,7 +77,6 @@ struct Parts {
 Parts read_parts(const Section& section) {
   Parts parts;
   parts.core = read_part("core", section.core, stacked2d_core_table());
-  check(parts.core);
   if (parts.core.input_channels != section.in_shape[0])
     refuse_value(where, "core.input_channels", text("in_shape[0] = ", section.in_shape[0]),
                  Json(parts.core.input_channels));
@@ -95,15 +94,15 @@ Parts read_parts(const Section& section) {
   return parts;
 }
 
-class FiringRateEncoder : public SessionModel {
+class Encoder : public SessionModel {
  public:
-  FiringRateEncoder(const Section& section, const Parts& parts, Common common, const Placement& placement,
-                    std::uint64_t seed)
+  Encoder(const Section& section, const Parts& parts, Common common, const Placement& placement,
+          std::uint64_t seed)
       : SessionModel(std::move(common), placement),
         section_(section),
         parts_(parts),
         random_(seed),
-        core_(parts.core, placement, random_) {
+        core_(parts.core, random_, placement) {
     add_child("core", core_);
     const AxisSizes<2> map = map_size(in_shape());
     readouts_ =
@@ -188,7 +187,7 @@ class FiringRateEncoder : public SessionModel {
   Group shifter_group_;
 };
 
-ModelDescription FiringRateEncoder::describe(const Shape& sample) const {
+ModelDescription Encoder::describe(const Shape& sample) const {
   ModelDescription result;
   check_sample(sample);
   const std::vector<AxisSizes<2>> sizes = core_.sizes({sample[1], sample[2]});
@@ -245,7 +244,7 @@ std::unique_ptr<Model> make(const Json& json, const Placement& placement, std::u
   complete.readout = image_readout_class(parts.readout).complete(parts.readout);
   complete.readout["clone_readout"] = parts.clone;
   complete.shifter = parts.shifter ? shifter_table().write_section(*parts.shifter) : Json();
-  return std::make_unique<FiringRateEncoder>(
+  return std::make_unique<Encoder>(
       section, parts,
       SessionModel::Common{
           where, parameter_table().write(complete), sessions, std::move(loss), std::move(metric),
@@ -254,6 +253,11 @@ std::unique_ptr<Model> make(const Json& json, const Placement& placement, std::u
 }
 
 }  // namespace
+
+FiringRateEncoder::FiringRateEncoder(const FiringRateEncoderOptions& options,
+                                     const std::vector<SessionOptions>& sessions, std::uint64_t seed,
+                                     const Placement& placement)
+    : model_(make_firing_rate_encoder(options, sessions, placement, seed)) {}
 
 std::unique_ptr<Model> make_firing_rate_encoder(const FiringRateEncoderOptions& options,
                                                 const std::vector<SessionOptions>& sessions,
@@ -273,14 +277,18 @@ std::unique_ptr<Model> make_firing_rate_encoder(const FiringRateEncoderOptions& 
 }
 
 static const ImageReadout& readout_of(const Model& model, const std::string& session) {
-  const auto* encoder = dynamic_cast<const FiringRateEncoder*>(&model);
-  if (!encoder) throw ConfigError(model.class_name(), "has no factorized readouts");
+  const auto* encoder = dynamic_cast<const Encoder*>(&model);
+  if (!encoder) throw ConfigError(model.class_name(), "has no readouts of FiringRateEncoder");
   return encoder->readout(session);
 }
 
 Shape factorized_weight_shape(const Model& model, const std::string& session) {
   const ImageReadout::Geometry& g = readout_of(model, session).geometry();
   return {g.neurons, g.channels, g.height, g.width};
+}
+
+Tensor readout_positions(const Model& model, const std::string& session) {
+  return readout_of(model, session).positions();
 }
 
 Tensor factorized_weight(const Model& model, const std::string& session, std::int64_t first,

@@ -83,6 +83,11 @@ class FullGaussian2d : public ImageReadout {
                                        : "");
   }
 
+  Tensor positions() const override {
+    if (predictor_) return predictor_->forward(source_grid_).reshape({1, geometry().neurons, 1, 2});
+    return grid_index_ ? gather(mu_, grid_index_, 1) : mu_;
+  }
+
   Shape noise_shape(std::int64_t batch) const override {
     return {options_.batch_sample ? batch : 1, geometry().neurons, 2};
   }
@@ -117,11 +122,6 @@ class FullGaussian2d : public ImageReadout {
       sigma_ = add("sigma", {1, g.neurons, 1, type == GaussType::uncorrelated ? 2 : 1});
       sigma_.fill(options_.init_sigma);
     }
-  }
-
-  Tensor positions() const {
-    if (predictor_) return predictor_->forward(source_grid_);
-    return grid_index_ ? gather(mu_, grid_index_, 1) : mu_;
   }
 
   Tensor neuron_features() const {  // (1,C,1,N)

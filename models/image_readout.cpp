@@ -23,6 +23,10 @@ Tensor ImageReadout::weight(std::int64_t, std::int64_t) const {
   throw ConfigError("readout", text("has positions instead of masks, so no weight: ", line()));
 }
 
+Tensor ImageReadout::positions() const {
+  throw ConfigError("readout", text("has masks instead of positions: ", line()));
+}
+
 Tensor ImageReadout::add_bias(const SessionOptions& session, const Placement& p) {
   const std::int64_t neurons = geometry_.neurons;
   Tensor bias = add_tensor("bias", Role::parameter, Tensor::zeros({neurons}, p.dtype, p.device));

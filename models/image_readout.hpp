@@ -32,6 +32,8 @@ class ImageReadout : public Module {
   /// Weights (count,C,H,W) of the neurons from `first` on as one linear map; ConfigError where the class has
   /// none.
   virtual Tensor weight(std::int64_t first, std::int64_t count) const;
+  /// Positions (1,N,1,2), x first; ConfigError where the class has none.
+  virtual Tensor positions() const;
   /// Shape of the draws of a training pass; rank 0 where nothing is drawn.
   virtual Shape noise_shape(std::int64_t) const { return {}; }
   const Geometry& geometry() const { return geometry_; }

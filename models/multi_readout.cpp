@@ -76,9 +76,4 @@ std::string MultiReadout::line(std::size_t session) const {
   return clone_of(session) ? text("ClonedReadout of ", source(session).line()) : source(session).line();
 }
 
-std::int64_t MultiReadout::parameters_of(std::size_t session) const {
-  const Clone* clone = clone_of(session);
-  return clone ? clone->parameter_count() : source(session).parameter_count();
-}
-
 }  // namespace fovea

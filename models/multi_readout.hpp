@@ -28,7 +28,8 @@ class MultiReadout : public Module {
     return source(session);
   }
   std::string line(std::size_t session) const;
-  std::int64_t parameters_of(std::size_t session) const;
+  std::int64_t parameters_of(std::size_t session) const { return module_of(session).parameter_count(); }
+  std::vector<NamedTensor> tensors_of(std::size_t session) const { return module_of(session).tensors(); }
 
  private:
   struct Clone : Module {
@@ -36,6 +37,11 @@ class MultiReadout : public Module {
     using Module::add_tensor;
   };
 
+  /// What a session has of its own.
+  const Module& module_of(std::size_t session) const {
+    if (const Clone* clone = clone_of(session)) return *clone;
+    return source(session);
+  }
   /// The readout that computes for a session.
   const ImageReadout& source(std::size_t session) const { return *readouts_[clones_.empty() ? session : 0]; }
   const Clone* clone_of(std::size_t session) const {

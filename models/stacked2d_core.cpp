@@ -146,8 +146,18 @@ std::string StackedLayer::text() const {
   return what + (options_.activation.kind == ActivationKind::elu ? ", ELU" : "");
 }
 
-Stacked2dCore::Stacked2dCore(const Stacked2dCoreOptions& o, const Placement& p, Random& random)
-    : options_(o), stack_(stacked_layers(o.stack, o.layers)) {
+/// Through the table, so that the same checks hold for options of a program and of a configuration.
+static Stacked2dCoreOptions checked(const Stacked2dCoreOptions& options) {
+  const Stacked2dCoreOptions same = stacked2d_core_table().parse(stacked2d_core_table().write(options));
+  check(same);
+  return same;
+}
+
+Stacked2dCore::~Stacked2dCore() = default;
+
+Stacked2dCore::Stacked2dCore(const Stacked2dCoreOptions& given, Random& random, const Placement& p)
+    : options_(checked(given)), stack_(stacked_layers(options_.stack, options_.layers)) {
+  const Stacked2dCoreOptions& o = options_;
   const std::vector<std::int64_t> channels = per_layer(o.hidden_channels, o.layers),
                                   kernels = per_layer(o.hidden_kern, o.layers - 1);
   for (std::int64_t l = 0; l < o.layers; ++l) {
@@ -213,7 +223,7 @@ Tensor Stacked2dCore::regularizer() const {
   return terms.empty() ? Tensor() : weighted_sum(terms, factors);
 }
 
-std::vector<AxisSizes<2>> Stacked2dCore::sizes(AxisSizes<2> input) const {
+std::vector<AxisSizes<2>> Stacked2dCore::sizes(const AxisSizes<2>& input) const {
   std::vector<AxisSizes<2>> sizes;
   const auto by = [](const AxisSizes<2>& size) { return text(size[0], " x ", size[1]); };
   for (std::size_t l = 0; l < layers_.size(); ++l) {
@@ -397,6 +407,13 @@ void check(const Stacked2dCoreOptions& o) {
     refuse_value(where, "input_kern",
                  text("at least ", least, " with gamma_input and laplace_padding ", regularizer.padding),
                  Json(o.input_kern));
+}
+
+Shape get_module_output(const Stacked2dCore& core, const Shape& images) {
+  if (images.rank() != 4 || images[1] != core.in_channels())
+    throw ShapeError("get_module_output", text("images (B,", core.in_channels(), ",H,W) expected: ", images));
+  const AxisSizes<2> map = core.sizes({images[2], images[3]})[core.stack().front()];
+  return {images[0], core.out_channels(), map[0], map[1]};
 }
 
 }  // namespace fovea

@@ -67,31 +67,6 @@ class StackedLayer : public Module {
   Tensor scale_, bias_;
 };
 
-class Stacked2dCore : public Module {
- public:
-  Stacked2dCore(const Stacked2dCoreOptions& options, const Placement& placement, Random& random);
-
-  /// x (B,H,W,C) -> (B,H',W',C').
-  Tensor forward(const Tensor& x, const Pass& pass) const;
-  /// Undefined when every factor is zero.
-  Tensor regularizer() const;
-  /// (H,W) after every layer; ShapeError where nothing is left or stacked maps differ in size.
-  std::vector<AxisSizes<2>> sizes(AxisSizes<2> input) const;
-  std::int64_t out_channels() const;
-  const std::vector<std::size_t>& stack() const { return stack_; }
-  const std::vector<std::unique_ptr<StackedLayer>>& layers() const { return layers_; }
-
- private:
-  struct Group : Module {
-    using Module::add_child;
-  };
-
-  Stacked2dCoreOptions options_;
-  std::vector<std::size_t> stack_;  // layers of the output
-  std::vector<std::unique_ptr<StackedLayer>> layers_;
-  Group features_;
-};
-
 const ParameterTable<Stacked2dCoreOptions>& stacked2d_core_table();
 /// ConfigError where parameters do not go together.
 void check(const Stacked2dCoreOptions& options);

@@ -74,8 +74,8 @@ std::vector<SessionScores> evaluate_tests(const Model& model, const DataSet& dat
 /// The same with the normalisation of the data, which needs its training movie.
 std::vector<SessionScores> evaluate_tests(const Model& model, const DataSet& data);
 
-/// Predictions for the trials of a tier of static images, in its order, by a model whose constraints have been
-/// applied.
+/// Predictions for the trials of a tier of static images, in its order, by a model whose constraints have
+/// been applied.
 FrameTable predict_trials(const Model& model, const StaticSession& session, Tier tier);
 
 /// Scores per neuron of predictions for trials, (trials, N) both: `correlation` over distinct images, after

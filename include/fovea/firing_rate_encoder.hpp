@@ -4,6 +4,7 @@
 #include <memory>
 #include <variant>
 
+#include "fovea/device.hpp"
 #include "fovea/model.hpp"
 #include "fovea/readouts.hpp"
 #include "fovea/stacked2d_core.hpp"
@@ -24,6 +25,24 @@ struct FiringRateEncoderOptions {
 std::unique_ptr<Model> make_firing_rate_encoder(const FiringRateEncoderOptions& options,
                                                 const std::vector<SessionOptions>& sessions,
                                                 const Placement& placement, std::uint64_t seed = 0);
+
+/// The encoder as a value: what takes a Model takes it.
+class FiringRateEncoder {
+ public:
+  FiringRateEncoder(const FiringRateEncoderOptions& options, const std::vector<SessionOptions>& sessions,
+                    std::uint64_t seed = 0, const Placement& placement = {cpu_device(), DType::f32});
+  operator Model&() { return *model_; }
+  operator const Model&() const { return *model_; }
+  Model* operator->() { return model_.get(); }
+  const Model* operator->() const { return model_.get(); }
+
+ private:
+  std::unique_ptr<Model> model_;
+};
+
+/// Positions (1,N,1,2) of a session's FullGaussian2d in -1 .. 1, x (along the width) first: parameters,
+/// shared or predicted ones. ConfigError for other readouts and models.
+Tensor readout_positions(const Model& model, const std::string& session);
 
 /// Shape (N,C,H,W) of the weights of a session's FullFactorized2d: what factorized_weight would allocate.
 Shape factorized_weight_shape(const Model& model, const std::string& session);

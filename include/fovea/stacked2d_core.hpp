@@ -3,10 +3,15 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
 #include <vector>
+
+#include "fovea/device.hpp"
+#include "fovea/module.hpp"
+#include "fovea/random.hpp"
 
 namespace fovea {
 
@@ -49,5 +54,42 @@ struct Stacked2dCoreOptions {
   bool linear = false;               ///< no nonlinearity at all
   std::string nonlinearity_type = "AdaptiveELU";
 };
+
+class StackedLayer;
+
+/// The core by itself; FiringRateEncoder has one of its own.
+class Stacked2dCore : public Module {
+ public:
+  /// Xavier normal weights from `random`. ConfigError where parameters are out of range or do not go
+  /// together.
+  Stacked2dCore(const Stacked2dCoreOptions& options, Random& random,
+                const Placement& placement = {cpu_device(), DType::f32});
+  ~Stacked2dCore() override;
+
+  /// x (B,H,W,C) -> (B,H',W',C').
+  Tensor forward(const Tensor& x, const Pass& pass) const;
+  /// Undefined when every factor is zero.
+  Tensor regularizer() const;
+  /// (H,W) after every layer; ShapeError where nothing is left or stacked maps differ in size.
+  std::vector<std::array<std::int64_t, 2>> sizes(const std::array<std::int64_t, 2>& input) const;
+  std::int64_t in_channels() const { return options_.input_channels; }
+  std::int64_t out_channels() const;
+  const std::vector<std::size_t>& stack() const { return stack_; }
+  const std::vector<std::unique_ptr<StackedLayer>>& layers() const { return layers_; }
+
+ private:
+  struct Group : Module {
+    using Module::add_child;
+  };
+
+  Stacked2dCoreOptions options_;
+  std::vector<std::size_t> stack_;  // layers of the output
+  std::vector<std::unique_ptr<StackedLayer>> layers_;
+  Group features_;
+};
+
+/// Shape of what a core makes of images (B,C,H,W), in the same order, without running data. ShapeError for
+/// another number of channels and where nothing is left.
+Shape get_module_output(const Stacked2dCore& core, const Shape& images);
 
 }  // namespace fovea

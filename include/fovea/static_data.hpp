@@ -102,8 +102,9 @@ struct StaticDataSet {
   StaticDataOptions options;
   std::vector<StaticSession> sessions;
 
-  /// What a model is told of the sessions. With `source_grid` each gets the first two columns of its
-  /// cell_motor_coordinates as the source grid of a grid_mean_predictor.
+  /// What a model is told of the sessions: no mean activity, because elu(bias) + 1 would be far above it.
+  /// With `source_grid` each gets the first two columns of its cell_motor_coordinates as the source grid of a
+  /// grid_mean_predictor.
   std::vector<SessionOptions> session_options(bool source_grid = false) const;
   std::string content_hash() const;  ///< over all sessions
 };

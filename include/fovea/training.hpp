@@ -98,7 +98,8 @@ struct BestEpoch {
 /// What a run needs besides model and data.
 struct RunOptions {
   TrainingOptions training{};
-  DataOptions data{};  ///< of movies: batches, chunks and validation clips; for the provenance, where data came from
+  DataOptions
+      data{};  ///< of movies: batches, chunks and validation clips; for the provenance, where data came from
   std::uint64_t seed = 42;  ///< of the order of samples and of dropout
   /// Existing folder for metrics.csv, model.safetensors and last.ckpt.safetensors; empty: no files.
   std::string folder{};
