@@ -6,7 +6,6 @@
 #include "data/random_draws.hpp"
 #include "data/simulated_cells.hpp"
 #include "engine/philox.hpp"
-#include "models/parameters.hpp"
 
 namespace fovea {
 namespace {
@@ -40,9 +39,6 @@ void check_options(const SimulatedRetinaOptions& options) {
     if (value < least) throw ConfigError("simulate", text(name, " must be at least ", least, ": ", value));
     if (value > 100'000'000) throw ConfigError("simulate", text(name, " must be at most 100000000: ", value));
   };
-  if (options.format == "sensorium")
-    throw ConfigError("simulate", "format sensorium is not there yet, only openretina: sensorium");
-  check_name("simulate", "format", options.format, {"openretina"});
   at_least("neurons", options.neurons, 1);
   at_least("frames", options.frames, 1000);
   at_least("test_frames", options.test_frames, 100);
