@@ -14,6 +14,7 @@
 #include <string_view>
 #include <utility>
 
+#include "data/npy_writer.hpp"
 #include "engine/atomic_file.hpp"
 
 namespace fovea {
@@ -383,18 +384,8 @@ Tensor read_npy(const std::string& path, DType dtype, const Device& device) {
 void write_npy(const std::string& path, const Tensor& tensor) {
   const Tensor host = tensor.device().kind() == DeviceKind::cuda ? tensor.to(cpu_device(1)) : tensor;
   const char* descr = host.dtype() == DType::f32 ? "<f4" : host.dtype() == DType::f64 ? "<f8" : "<i8";
-  std::string header = text("{'descr': '", descr,
-                            "', 'fortran_order': False, 'shape': ", shape_text(host.shape().vector()), ", }");
-  constexpr std::size_t preamble = 10, alignment = 64;
-  header.append(alignment - (preamble + header.size() + 1) % alignment, ' ');
-  header += '\n';
-  std::string start = "\x93NUMPY";
-  start += '\x01';
-  start += '\0';
-  start += static_cast<char>(header.size() & 255);
-  start += static_cast<char>(header.size() >> 8);
   AtomicFile file(path);
-  file.write(start + header);
+  file.write(npy_header(descr, host.shape().vector()));
   file.write(std::string_view(static_cast<const char*>(host.raw()), host.bytes()));
   file.commit();
 }

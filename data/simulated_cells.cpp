@@ -5,6 +5,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "data/random_draws.hpp"
+
 namespace fovea {
 namespace {
 
@@ -43,21 +45,6 @@ constexpr std::array<int, 12> type_cycle{0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 6, 7};
 
 constexpr int subunits_per_cell = 7;
 constexpr double subunit_distance = 2.2;  // pixels, of the ring around the middle one
-
-/// Numbers drawn one after the other.
-class Draws {
- public:
-  explicit Draws(std::uint64_t seed) : seed_(seed) {}
-  double uniform(double low, double high) {
-    const RandomKey key{seed_, static_cast<std::uint32_t>(RetinaStream::cells), 0, 0};
-    const Philox4 words = philox_block(key, block_++);
-    return low + (high - low) * uniform53(words.x, words.y);
-  }
-
- private:
-  std::uint64_t seed_;
-  std::uint32_t block_ = 0;
-};
 
 void normalize(std::vector<double>& filter) {
   double energy = 0;
@@ -106,7 +93,7 @@ struct Point {
 
 /// Cells of one type tile the retina: points spread by Lloyd's algorithm over the pixels whose kernel lies
 /// inside the image, then moved to the nearest pixel.
-std::vector<Point> mosaic(std::int64_t count, std::int64_t height, std::int64_t width, Draws& draws) {
+std::vector<Point> mosaic(std::int64_t count, std::int64_t height, std::int64_t width, RandomDraws& draws) {
   if (count == 0) return {};
   const double top = reach, left = reach;
   const auto bottom = static_cast<double>(height - 1 - reach), right = static_cast<double>(width - 1 - reach);
@@ -120,8 +107,9 @@ std::vector<Point> mosaic(std::int64_t count, std::int64_t height, std::int64_t 
       double row = 0, column = 0, pixels = 0;
     };
     std::vector<Sum> sums(points.size());
-    for (double y = top; y <= bottom; ++y)
-      for (double x = left; x <= right; ++x) {
+    for (std::int64_t pixel_row = reach; pixel_row < height - reach; ++pixel_row)
+      for (std::int64_t pixel_column = reach; pixel_column < width - reach; ++pixel_column) {
+        const auto y = static_cast<double>(pixel_row), x = static_cast<double>(pixel_column);
         const auto distance = [&](const Point& p) {
           return (p.row - y) * (p.row - y) + (p.column - x) * (p.column - x);
         };
@@ -142,7 +130,7 @@ std::vector<Point> mosaic(std::int64_t count, std::int64_t height, std::int64_t 
 
 /// A middle subunit and a ring of unequal ones, turned at random.
 std::vector<Subunit> draw_subunits(const TypeParameters& type, const Point& center, std::int64_t height,
-                                   std::int64_t width, Draws& draws) {
+                                   std::int64_t width, RandomDraws& draws) {
   if (type.kind != CellKind::subunits)
     return {{1.0, spatial_filter(type, center.row, center.column, height, width)}};
   std::vector<Subunit> subunits;
@@ -158,7 +146,7 @@ std::vector<Subunit> draw_subunits(const TypeParameters& type, const Point& cent
 }
 
 SimulatedCell draw_cell(int type_index, const Point& center, const SimulatedRetinaOptions& options,
-                        Draws& draws) {
+                        RandomDraws& draws) {
   const TypeParameters& type = types[static_cast<std::size_t>(type_index)];
   SimulatedCell cell;
   cell.kind = type.kind;
@@ -187,7 +175,7 @@ const std::vector<std::string>& cell_type_names() {
 
 std::vector<SimulatedCell> draw_cells(const SimulatedRetinaOptions& options,
                                       std::vector<double>& mean_rates) {
-  Draws draws(options.seed);
+  RandomDraws draws({options.seed, static_cast<std::uint32_t>(RetinaStream::cells), 0, 0});
   const auto type_of = [](std::int64_t cell) {
     return type_cycle[static_cast<std::size_t>(cell) % type_cycle.size()];
   };

@@ -4,17 +4,11 @@
 #include <vector>
 
 #include "data/simulated_retina.hpp"
-#include "engine/philox.hpp"
 
 namespace fovea {
 
 /// Philox streams of a simulated retina, one for each thing that is drawn.
 enum class RetinaStream : std::uint32_t { cells = 201, calibration, training_movie, test_movie, spikes };
-
-/// Uniform in (0, 1) with 53 random bits.
-inline double uniform53(std::uint32_t high, std::uint32_t low) {
-  return (static_cast<double>((std::uint64_t{high} << 32 | low) >> 12) + 0.5) * 0x1p-52;
-}
 
 /// Draws types, mosaics, filters and gains; mean, deviation and offset of the output are left to be
 /// calibrated. The mean rate that each cell is to have under white noise, in spikes per frame, goes to

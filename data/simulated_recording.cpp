@@ -1,23 +1,19 @@
 // What `fovea simulate` writes: stimuli, a session of spike counts, and the ground truth behind them.
 #include <algorithm>
-#include <bit>
-#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "data/hdf5_writer.hpp"
+#include "data/npy_writer.hpp"
 #include "data/pearson.hpp"
 #include "data/simulated_cells.hpp"
 #include "data/simulated_retina.hpp"
+#include "data/staged_directory.hpp"
 #include "engine/atomic_file.hpp"
 #include "fovea/safetensors.hpp"
 
 namespace fovea {
 namespace {
-
-namespace fs = std::filesystem;
-
-constexpr const char* staging_name = ".simulating";  // a leftover of an interrupted run is replaced
 
 struct Recording {
   Tensor training_movie, test_movie;           // [T, H, W] f32
@@ -69,22 +65,12 @@ Recording record(const SimulatedRetina& retina, const SimulatedRetinaOptions& op
 }
 
 /// A movie of small integers [T, H, W] as a .npy file [1, T, H, W] in int8.
-void write_int8_npy(const std::string& path, const Tensor& movie) {
+void write_movie(const std::string& path, const Tensor& movie) {
+  std::vector<std::int8_t> values(static_cast<std::size_t>(movie.elements()));
+  std::transform(movie.data<float>(), movie.data<float>() + movie.elements(), values.begin(),
+                 [](float value) { return static_cast<std::int8_t>(value); });
   const Shape& shape = movie.shape();
-  std::string header = text("{'descr': '|i1', 'fortran_order': False, 'shape': (1, ", shape[0], ", ",
-                            shape[1], ", ", shape[2], "), }");
-  constexpr std::size_t prefix = 10;  // magic, version, header length
-  header.append(63 - (prefix + header.size()) % 64, ' ').push_back('\n');
-  AtomicFile file(path);
-  file.write(std::string_view("\x93NUMPY\x01\x00", 8));
-  const char length[2] = {static_cast<char>(header.size() & 255), static_cast<char>(header.size() >> 8)};
-  file.write({length, 2});
-  file.write(header);
-  std::string bytes(static_cast<std::size_t>(movie.elements()), '\0');
-  std::transform(movie.data<float>(), movie.data<float>() + movie.elements(), bytes.begin(),
-                 [](float value) { return static_cast<char>(static_cast<signed char>(value)); });
-  file.write(bytes);
-  file.commit();
+  write_file_atomically(path, npy_file(values, {1, shape[0], shape[1], shape[2]}));
 }
 
 /// One number of each cell.
@@ -217,58 +203,18 @@ Safetensors ground_truth(const SimulatedRetina& retina, const SimulatedRetinaOpt
   return truth;
 }
 
-/// An empty folder for the files to be made in, inside `directory`.
-fs::path prepare(const fs::path& directory) {
-  if (fs::exists(directory) && !fs::is_directory(directory))
-    throw Error(directory.string(), "a simulated retina is a directory, but there is a file of that name");
-  fs::create_directories(directory);
-  std::vector<std::string> entries;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory))
-    if (entry.path().filename() != staging_name) entries.push_back(entry.path().filename().string());
-  if (!entries.empty())
-    throw Error(directory.string(),
-                text("the directory for a simulated retina must be empty: it holds ", entries.size(),
-                     ", among them ", *std::min_element(entries.begin(), entries.end())));
-  fs::path staging = directory / staging_name;
-  fs::remove_all(staging);
-  fs::create_directories(staging / "stimuli");
-  return staging;
-}
-
-/// What goes in the end, whatever happens.
-struct Removal {
-  std::vector<fs::path> paths;
-  ~Removal() {
-    std::error_code ignored;
-    for (const fs::path& path : paths) fs::remove_all(path, ignored);
-  }
-};
-
 }  // namespace
 
 void simulate_retina(const SimulatedRetinaOptions& options, const std::string& directory) {
   const SimulatedRetina retina(options);
-  try {
-    const bool fresh = !fs::exists(directory);
-    const fs::path staging = prepare(directory);
-    Removal removal{{staging}};
-    if (fresh) removal.paths.emplace_back(directory);
-    const Recording recording = record(retina, options);
-    write_int8_npy((staging / "stimuli" / "wn_train.npy").string(), recording.training_movie);
-    write_int8_npy((staging / "stimuli" / "wn_test.npy").string(), recording.test_movie);
-    write_safetensors((staging / "ground_truth.safetensors").string(),
-                      ground_truth(retina, options, recording));
-    write_session((staging / "simulated_retina.h5").string(), retina, options, recording);
-    // The session last: without it the directory is no data set.
-    for (const char* name : {"stimuli", "ground_truth.safetensors", "simulated_retina.h5"}) {
-      removal.paths.push_back(fs::path(directory) / name);
-      fs::rename(staging / name, removal.paths.back());
-    }
-    sync_folder(directory);
-    removal.paths = {staging};
-  } catch (const fs::filesystem_error& error) {
-    throw Error(directory, text("cannot be written: ", error.code().message()));
-  }
+  StagedDirectory staged(directory, "a simulated retina");
+  const Recording recording = record(retina, options);
+  write_movie(staged.make("stimuli/wn_train.npy"), recording.training_movie);
+  write_movie(staged.make("stimuli/wn_test.npy"), recording.test_movie);
+  write_safetensors(staged.make("ground_truth.safetensors"), ground_truth(retina, options, recording));
+  write_session(staged.make("simulated_retina.h5"), retina, options, recording);
+  // The session last: without it the directory is no data set.
+  staged.publish({"stimuli", "ground_truth.safetensors", "simulated_retina.h5"});
 }
 
 }  // namespace fovea

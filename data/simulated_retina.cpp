@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "data/random_draws.hpp"
 #include "data/simulated_cells.hpp"
 #include "engine/philox.hpp"
-#include "models/parameters.hpp"
 
 namespace fovea {
 namespace {
@@ -39,9 +39,6 @@ void check_options(const SimulatedRetinaOptions& options) {
     if (value < least) throw ConfigError("simulate", text(name, " must be at least ", least, ": ", value));
     if (value > 100'000'000) throw ConfigError("simulate", text(name, " must be at most 100000000: ", value));
   };
-  if (options.format == "sensorium")
-    throw ConfigError("simulate", "format sensorium is not there yet, only openretina: sensorium");
-  check_name("simulate", "format", options.format, {"openretina"});
   at_least("neurons", options.neurons, 1);
   at_least("frames", options.frames, 1000);
   at_least("test_frames", options.test_frames, 100);
@@ -243,16 +240,7 @@ Tensor poisson_counts(const Tensor& means, std::uint64_t seed, std::uint32_t tri
     const RandomKey key{seed, static_cast<std::uint32_t>(RetinaStream::spikes), trial,
                         static_cast<std::uint32_t>(i >> 32)};
     const Philox4 words = philox_block(key, static_cast<std::uint32_t>(i));
-    // Inversion: walk up the distribution until it passes u; the probability underflows to 0 at the latest.
-    const double u = uniform53(words.x, words.y);
-    double probability = std::exp(-mean[i]), below = probability;
-    std::int64_t k = 0;
-    while (u > below && probability > 0) {
-      ++k;
-      probability *= mean[i] / static_cast<double>(k);
-      below += probability;
-    }
-    count[i] = k;
+    count[i] = poisson_of_uniform(mean[i], uniform53(words.x, words.y));
   }
   return counts;
 }

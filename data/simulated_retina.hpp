@@ -45,7 +45,6 @@ struct SimulatedCell {
 const std::vector<std::string>& cell_type_names();
 
 struct SimulatedRetinaOptions {
-  std::string format = "openretina";     ///< the only one so far
   std::int64_t neurons = 48;             ///< at least 1; types alternate, two cells in three are linear
   std::int64_t frames = 24000;           ///< of the training movie, at least 1000
   std::int64_t test_frames = 1500;       ///< of the repeated movie, at least 100

@@ -45,6 +45,26 @@ void sync(const std::string& folder, const std::string& path) {
   if (result != 0 && reason != EINVAL) fail(path, "its folder cannot be synchronised");
 }
 
+void write_all(int descriptor, std::string_view bytes, const std::string& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail(path, "cannot be written");
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+/// Open for as long as this lives.
+struct Descriptor {
+  int number;
+  explicit Descriptor(int opened) : number(opened) {}
+  ~Descriptor() {
+    if (number >= 0) ::close(number);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+};
+
 /// The file behind symbolic links: they are kept, and their target is replaced.
 std::string resolved(const std::string& path) {
   char* real = ::realpath(path.c_str(), nullptr);
@@ -87,14 +107,7 @@ void AtomicFile::flush() {
   buffer_.clear();
 }
 
-void AtomicFile::write_through(std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail(path_, "cannot be written");
-    bytes.remove_prefix(static_cast<std::size_t>(written));
-  }
-}
+void AtomicFile::write_through(std::string_view bytes) { write_all(descriptor_, bytes, path_); }
 
 void AtomicFile::commit() {
   if (temporary_.empty()) throw Error(path_, "commit after commit");
@@ -106,6 +119,20 @@ void AtomicFile::commit() {
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail(path_, "cannot be replaced");
   temporary_.clear();
   sync(folder_, path_);
+}
+
+void write_unsynchronized_file(const std::string& path, std::string_view bytes) {
+  Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  if (file.number < 0) fail(path, "cannot be written");
+  write_all(file.number, bytes, path);
+  const int result = ::close(file.number);
+  file.number = -1;
+  if (result != 0) fail(path, "cannot be closed");
+}
+
+void sync_file_system(const std::string& folder) {
+  const Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (opened.number < 0 || ::syncfs(opened.number) != 0) fail(folder, "cannot be synchronised");
 }
 
 void sync_folder(const std::string& folder) { sync(folder.empty() ? "." : folder, folder); }

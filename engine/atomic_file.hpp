@@ -30,6 +30,13 @@ class AtomicFile {
 
 void write_file_atomically(const std::string& path, std::string_view bytes);
 
+/// Writes a new file that nobody looks for before its folder gets a name, after sync_file_system(): without a
+/// temporary name and without waiting for the disk, which thousands of small files would take minutes for.
+/// Throws Error as AtomicFile does; half a file may stay.
+void write_unsynchronized_file(const std::string& path, std::string_view bytes);
+/// Makes all that has been written to the file system of a folder durable. Throws Error.
+void sync_file_system(const std::string& folder);
+
 /// Makes new names in a folder durable, which a file system need not do by itself. Throws Error.
 void sync_folder(const std::string& folder);
 

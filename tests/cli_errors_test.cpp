@@ -182,5 +182,8 @@ TEST_CASE("wrong values exit with 1, say where, and leave no file") {
   simulate({"--size", "16", "x"}, "x");
   simulate({"--seed", "-1"}, "-1");
   simulate({"--format", "csv"}, "csv");
+  simulate({"--format", "sensorum"}, "one of 'openretina' 'sensorium'; did you mean 'sensorium'?");
+  simulate({"--format", "sensorium", "--frames", "9"}, "frames must be at least 10: 9");
+  simulate({"--format", "sensorium", "--size", "15", "64"}, "height must be at least 16: 15");
   check_refused({"simulate", "retina"}, "empty");
 }

@@ -337,7 +337,8 @@ TEST_CASE("every command that writes fails on a full disk and leaves the old fil
                         {{"gradients", model, "--stimulus", "x.npy", "--responses", "r.npy"}, true},
                         {{"eval", model, "--data", "durable.yaml", "--csv"}, true},
                         {{"data", "durable.yaml", "--dump"}, false},
-                        {{"simulate", "--frames", "1000", "--size", "16", "16", "--neurons", "2"}, false}};
+                        {{"simulate", "--frames", "1000", "--size", "16", "16", "--neurons", "2"}, false},
+                        {{"simulate", "--format", "sensorium", "--frames", "10", "--neurons", "2"}, false}};
   for (std::size_t i = 0; i < 2; ++i)
     rows[i].arguments.insert(rows[i].arguments.end(), session.begin(), session.end());
   const auto check_all = [&](const std::string& folder, const Start& start, const std::string& reason) {

@@ -506,12 +506,6 @@ TEST_CASE("options out of range are refused before anything is written") {
   refused([](auto& o) { o.repeats = 1; });
   refused([](auto& o) { o.height = 15; });
   refused([](auto& o) { o.width = -1; });
-  refused([](auto& o) { o.format = "sensorium"; });
-  refused([](auto& o) { o.format = "other"; });
-  SimulatedRetinaOptions options;
-  options.format = "sensorium";
-  CHECK(message_of([&] { simulate_retina(options, folder.in("never")); }).find("sensorium") !=
-        std::string::npos);
   CHECK_THROWS_AS(small_retina().rates(binary_white_noise(30, 16, 16, 1, 1)), ShapeError);
   CHECK_THROWS_AS(small_retina().receptive_fields(small_movie(20)), ShapeError);
 }
