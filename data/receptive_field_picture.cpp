@@ -1,15 +1,17 @@
 #include "data/receptive_field_picture.hpp"
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <cmath>
 #include <string_view>
 
+#include "data/svg.hpp"
 #include "engine/atomic_file.hpp"
 
 namespace fovea {
 namespace {
+
+using svg::escaped;
+using svg::number;
 
 // Lengths in SVG user units.
 constexpr int pixel = 4, gap = 6, columns = 8;
@@ -20,37 +22,9 @@ constexpr int caption_height = 15, curve_height = 40, panel_spacing = 20, row_sp
 constexpr std::string_view ink = "#1f2328", faint_ink = "#6b7280", hairline = "#d5d9de";
 constexpr std::string_view recovered_color = "#e8710a";
 
-/// A number with a fixed count of decimals, whatever the locale; never "-0".
-std::string number(double value, int decimals) {
-  std::array<char, 64> buffer{};
-  const auto end =
-      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::fixed, decimals);
-  const std::string digits(buffer.data(), end.ptr);
-  return digits.find_first_of("123456789") == std::string::npos && digits[0] == '-' ? digits.substr(1)
-                                                                                    : digits;
-}
-
 std::string correlation_text(double r) {
-  std::string digits = number(r, 2);
+  const std::string digits = number(r, 2);
   return digits[0] == '-' ? "\u2212" + digits.substr(1) : digits;
-}
-
-std::string escaped(const std::string& words) {
-  std::string out;
-  for (const char c : words) switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      default:
-        out += c;
-    }
-  return out;
 }
 
 std::string label(double x, double y, int size, std::string_view color, const std::string& words,

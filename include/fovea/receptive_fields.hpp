@@ -13,4 +13,9 @@ namespace fovea {
 Tensor receptive_fields(const Model& model, const std::string& session, std::int64_t frames,
                         const FrameReader& read);
 
+/// Writes one SVG with a panel per session: the positions of its FullGaussian2d on the map, centre in the
+/// middle, the map's border and the neurons outside of it marked. The same input gives the same bytes; the
+/// file appears whole or not at all. ConfigError for models without positions.
+void write_position_picture(const std::string& path, const Model& model);
+
 }  // namespace fovea
