@@ -44,15 +44,25 @@ TEST_CASE("every configuration trains as it stands, and there is one for every c
   done({"simulate", "salamander", "--neurons", "113", "--frames", "1000", "--size", "32", "32", "--seed",
         "4"});
   done({"simulate", "demo", "--neurons", "113", "--frames", "1000", "--size", "24", "24", "--seed", "4"});
+  done({"simulate", "cortex", "--format", "sensorium", "--neurons", "12", "--frames", "20", "--seed", "4"});
+  std::string cortex;
+  for (const auto& entry : fs::directory_iterator(folder / "cortex"))
+    if (entry.is_directory()) cortex += (cortex.empty() ? "" : ",") + entry.path().string();
   std::set<std::string> classes;
   for (const std::string& path : config_paths()) {
     CAPTURE(path);
     const std::string runs = "runs-" + fs::path(path).stem().string();
-    const CommandResult result =
-        done({"train", path,
-              std::string("data.path=") + (path.find("demo") == std::string::npos ? "salamander" : "demo"),
-              "output=" + runs, "training.max_epochs=1", "data.num_val_clips=1", "data.batch_size=2"});
-    CHECK(result.out.find("over 113 neurons") != std::string::npos);
+    const bool images = path.find("sensorium") != std::string::npos;
+    std::vector<std::string> arguments{"train", path, "output=" + runs, "training.max_epochs=1"};
+    if (images) {
+      arguments.insert(arguments.end(), {"data.paths=[" + cortex + "]", "data.batch_size=10"});
+    } else {
+      const std::string recording = path.find("demo") == std::string::npos ? "salamander" : "demo";
+      arguments.insert(arguments.end(),
+                       {"data.path=" + recording, "data.num_val_clips=1", "data.batch_size=2"});
+    }
+    const CommandResult result = done(arguments);
+    CHECK(result.out.find(images ? "over 23 neurons" : "over 113 neurons") != std::string::npos);
     const std::string run = run_folder(folder / runs);
     REQUIRE(!run.empty());
     std::ifstream metrics(run + "/metrics.csv");
