@@ -110,20 +110,23 @@ std::string map_svg(const Field& field, const View& view, double x0, double y0) 
     const double relative = view.range > 0 ? std::clamp(value / view.range, -1.0, 1.0) : 0;
     return static_cast<int>(std::lround(color_levels * relative));
   };
+  const auto slot = [](int color) {
+    const int at = color + color_levels;
+    return static_cast<std::size_t>(at);
+  };
   for (std::int64_t row = 0; row < view.rows; ++row)
     for (std::int64_t column = 0, end; column < view.columns; column = end) {
       end = column + 1;
       while (end < view.columns && level(row, end) == level(row, column)) ++end;
       const std::int64_t run = end - column;
       if (level(row, column) != 0)
-        paths[static_cast<std::size_t>(level(row, column) + color_levels)] +=
-            text('M', column, ' ', row, 'h', run, "v1h-", run, 'z');
+        paths[slot(level(row, column))] += text('M', column, ' ', row, 'h', run, "v1h-", run, 'z');
     }
   std::string svg = text("<g transform=\"translate(", number(x0, 0), ' ', number(y0, 0), ") scale(", pixel,
                          ")\" shape-rendering=\"crispEdges\"><path fill=\"", diverging_color(0),
                          "\" d=\"M0 0h", view.columns, 'v', view.rows, "h-", view.columns, "z\"/>");
   for (int i = -color_levels; i <= color_levels; ++i) {
-    const std::string& path = paths[static_cast<std::size_t>(i + color_levels)];
+    const std::string& path = paths[slot(i)];
     if (!path.empty()) svg += text("<path fill=\"", diverging_color(i), "\" d=\"", path, "\"/>");
   }
   return svg + text("</g><rect x=\"", number(x0 - 0.5, 1), "\" y=\"", number(y0 - 0.5, 1), "\" width=\"",
@@ -233,24 +236,25 @@ void write_receptive_field_picture(const std::string& path, const Tensor& recove
     if (cells.empty()) continue;
     body += text("<path d=\"M", margin, ' ', number(y, 1), 'h', number(width - 2 * margin, 1), "\" stroke=\"",
                  hairline, "\"/>\n");
-    y += row_spacing / 2;
+    y += row_spacing / 2.0;
     body +=
         row_label_svg(truth.cell_types[type], truth.in_model_class[static_cast<std::size_t>(cells.front())],
                       comparison.type_mean[type], y);
     for (std::size_t i = 0; i < cells.size(); ++i) {
       const std::size_t column = i % columns;
-      if (i > 0 && column == 0) y += panel_height(shape) + row_spacing / 2;
+      if (i > 0 && column == 0) y += panel_height(shape) + row_spacing / 2.0;
       const double x =
           margin + label_width + static_cast<double>(column) * (panel_width(shape) + panel_spacing);
       body += panel_svg(Field(truth.receptive_fields, cells[i]), Field(aligned, cells[i]), cells[i],
                         comparison.correlation[static_cast<std::size_t>(cells[i])], shape, x, y);
     }
-    y += panel_height(shape) + row_spacing / 2;
+    y += panel_height(shape) + row_spacing / 2.0;
   }
-  const std::string size = text("width=\"", number(width, 0), "\" height=\"", number(y + margin / 2, 0), '"');
+  const std::string size =
+      text("width=\"", number(width, 0), "\" height=\"", number(y + margin / 2.0, 0), '"');
   write_file_atomically(
       path, text("<svg xmlns=\"http://www.w3.org/2000/svg\" ", size, " viewBox=\"0 0 ", number(width, 0), ' ',
-                 number(y + margin / 2, 0),
+                 number(y + margin / 2.0, 0),
                  "\" font-family=\"Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif\">\n"
                  "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n",
                  body, "</svg>\n"));

@@ -340,7 +340,8 @@ TEST_CASE("messages name the whole path, the element, the nearest name and numbe
                    "[config] device must be one of 'auto' 'cpu' 'cuda' 'emulator'; did you mean 'cpu'?: "
                    "\"cpuu\""},
            Refused{"data.format=openretina_hdf",
-                   "[data] format must be one of 'openretina_hdf5'; did you mean 'openretina_hdf5'?: "
+                   "[data] format must be one of 'openretina_hdf5' 'sensorium_static'; did you mean "
+                   "'openretina_hdf5'?: "
                    "\"openretina_hdf\""},
            Refused{
                "data.normalize=ture",

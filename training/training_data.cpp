@@ -21,9 +21,10 @@ class MovieTrainingData final : public TrainingData {
 
   void check_fits(const Model& model) const override { fovea::check_fits(model, data_, options_); }
   void check_trainable(const Model& model) const override {
+    (void)sample_form(model, options_);  // says where frames_per_image is not for this model
+    check_samples(data_, options_);
     for (const Session& session : data_.sessions) check_neurons(model, session.key, session.neurons);
     fovea::check_trainable(model, data_, options_);
-    check_samples(data_, options_);
   }
   BatchShapes batch_shapes(const Model& model) const override { return fovea::batch_shapes(model, options_); }
 
