@@ -21,7 +21,7 @@ using namespace fovea::test;
 
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
-inline bool contains(const std::string& text, const std::string& part) {
+inline bool mentions(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 

@@ -149,7 +149,7 @@ TEST_CASE("one channel is selected after the planes are added") {
     CHECK(close(plane_of(whole.image, all.image_shape(), c), trial_of(one, 1).image));
   }
   written.options.select_input_channel = 4;
-  CHECK(contains(error_of([&] { written.open(); }), "select_input_channel: images have 4 channels: 4"));
+  CHECK(mentions(error_of([&] { written.open(); }), "select_input_channel: images have 4 channels: 4"));
   // Channel 0 is what the reference takes for no selection where there is behaviour.
   written.options.select_input_channel = 0;
   written.options.include_behavior = true;
@@ -207,7 +207,7 @@ TEST_CASE("neuron_ids keep their order and their duplicates") {
   written.options.neuron_ids = {std::nullopt};
   CHECK(written.open().n_neurons() == 5);
   written.options.neuron_ids = {std::vector<std::int64_t>{20, 12}};
-  CHECK(contains(error_of([&] { written.open(); }), "neuron_ids: session tiny has no unit id 12"));
+  CHECK(mentions(error_of([&] { written.open(); }), "neuron_ids: session tiny has no unit id 12"));
 }
 
 TEST_CASE("areas and layers together") {
@@ -224,7 +224,7 @@ TEST_CASE("areas and layers together") {
   CHECK(chosen({"V1"}, {"L2/3"}) == Index{2, 4});
   CHECK(chosen({"LM", "V1"}, {"L4", "none"}) == Index{0, 3});
   CHECK(
-      contains(error_of([&] { chosen({"AL"}, {}); }), "session tiny has 5 neurons, of which none is chosen"));
+      mentions(error_of([&] { chosen({"AL"}, {}); }), "session tiny has 5 neurons, of which none is chosen"));
 }
 
 TEST_CASE("neurons and training images are drawn with base seed times count") {
@@ -241,7 +241,7 @@ TEST_CASE("neurons and training images are drawn with base seed times count") {
   written.options.exclude_neuron_n = 8;
   CHECK(written.open().n_neurons() == 2);
   written.options.exclude_neuron_n = 9;
-  CHECK(contains(error_of([&] { written.open(); }), "exclude_neuron_n + neuron_n is 11"));
+  CHECK(mentions(error_of([&] { written.open(); }), "exclude_neuron_n + neuron_n is 11"));
 
   form.tiers = {"test"};
   form.tiers.resize(11, "train");
@@ -252,7 +252,7 @@ TEST_CASE("neurons and training images are drawn with base seed times count") {
   CHECK(images.open().trials(Tier::train) == std::vector<std::int64_t>{9, 2, 6});  // 8 1 5 of 1 .. 10
   CHECK(images.open().trials(Tier::test) == std::vector<std::int64_t>{0});
   images.options.image_n = 11;
-  CHECK(contains(error_of([&] { images.open(); }), "image_n: session tiny has 10 training images: 11"));
+  CHECK(mentions(error_of([&] { images.open(); }), "image_n: session tiny has 10 training images: 11"));
 }
 
 TEST_CASE("image_ids choose training trials, the first of each image") {
@@ -264,9 +264,9 @@ TEST_CASE("image_ids choose training trials, the first of each image") {
   CHECK(session.trials(Tier::test) == std::vector<std::int64_t>{2, 8});
   CHECK(session.trials(Tier::validation) == std::vector<std::int64_t>{4});
   written.options.image_ids = {std::vector<std::int64_t>{1099}};
-  CHECK(contains(error_of([&] { written.open(); }), "image_ids: session tiny has no image 1099"));
+  CHECK(mentions(error_of([&] { written.open(); }), "image_ids: session tiny has no image 1099"));
   written.options.image_ids = {std::vector<std::int64_t>{1002}};
-  CHECK(contains(error_of([&] { written.open(); }),
+  CHECK(mentions(error_of([&] { written.open(); }),
                  "image 1002 of session tiny must be of the tier train: test"));
 }
 
@@ -298,7 +298,7 @@ TEST_CASE("image_condition keeps classes in all tiers") {
   tiny.files.erase("meta/trials/image_class.npy");
   Written without(tiny.files);
   without.options.image_condition = {"nat"};
-  CHECK(contains(error_of([&] { without.open(); }), "session tiny: image_condition needs meta/trials/"));
+  CHECK(mentions(error_of([&] { without.open(); }), "session tiny: image_condition needs meta/trials/"));
 }
 
 TEST_CASE("fields that are excluded keep their values") {
@@ -341,6 +341,6 @@ TEST_CASE("source grids are the first two columns of cell_motor_coordinates of t
         std::vector<double>{places[12], places[13], places[0], places[1]});
   tiny.files.erase("meta/neurons/cell_motor_coordinates.npy");
   const std::string message = error_of([&] { Written(tiny.files).open().cell_motor_coordinates(2); });
-  CHECK(contains(message, "session tiny"));
-  CHECK(contains(message, "meta/neurons/cell_motor_coordinates.npy is missing"));
+  CHECK(mentions(message, "session tiny"));
+  CHECK(mentions(message, "meta/neurons/cell_motor_coordinates.npy is missing"));
 }

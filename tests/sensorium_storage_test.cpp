@@ -136,10 +136,10 @@ TEST_CASE("leading axes of length 1 are squeezed") {
   CHECK(Written(TinySession(form).files).open().image_shape() == Shape{1, 1, 4});
   TinySession wrong;
   wrong.set("images", 0, std::vector<double>(12, 1), {3, 4});
-  CHECK(contains(error_of([&] { Written(wrong.files).open(); }), "data/images/0.npy"));
+  CHECK(mentions(error_of([&] { Written(wrong.files).open(); }), "data/images/0.npy"));
   TinySession column;
   column.set("responses", 0, std::vector<double>(5, 1), {5, 1});
-  CHECK(contains(error_of([&] { Written(column.files).open(); }), "data/responses/0.npy"));
+  CHECK(mentions(error_of([&] { Written(column.files).open(); }), "data/responses/0.npy"));
 }
 
 TEST_CASE("image ids come from the first of the three files that is there") {
@@ -159,8 +159,8 @@ TEST_CASE("image ids come from the first of the three files that is there") {
   CHECK(Written(tiny.files).open().image_id(4) == "304");
   tiny.files.erase("meta/trials/frame_image_id.npy");
   const std::string message = error_of([&] { Written(tiny.files).open(); });
-  CHECK(contains(message, "session tiny"));
-  CHECK(contains(message, "image_id"));
+  CHECK(mentions(message, "session tiny"));
+  CHECK(mentions(message, "image_id"));
 }
 
 TEST_CASE("trial_idx: numbers, text or none") {
@@ -172,8 +172,8 @@ TEST_CASE("trial_idx: numbers, text or none") {
   CHECK(Written(tiny.files).open().trial_idx(7) == "7-x");
   tiny.files["meta/trials/trial_idx.npy"] = npy_list<std::int64_t>({1, 2});
   const std::string message = error_of([&] { Written(tiny.files).open(); });
-  CHECK(contains(message, "session tiny"));
-  CHECK(contains(message, "meta/trials/trial_idx.npy: 2 entries, expected 10"));
+  CHECK(mentions(message, "session tiny"));
+  CHECK(mentions(message, "meta/trials/trial_idx.npy: 2 entries, expected 10"));
 }
 
 TEST_CASE("tiers are numpy's unicode of any width and byte order, or byte strings") {
@@ -194,7 +194,7 @@ TEST_CASE("tiers are numpy's unicode of any width and byte order, or byte string
   CHECK(trained(npy_bytes(npy_dictionary("<U16", "(10,)"), bytes_of(units))) == expected);
   CHECK(trained(npy_bytes(npy_dictionary(">U16", "(10,)"), bytes_of(units, true))) == expected);
   CHECK(trained(npy_bytes(npy_dictionary("|S12", "(10,)"), bytes)) == expected);
-  CHECK(contains(error_of([&] { trained(npy_bytes(npy_dictionary("<U16", "(11,)"), bytes_of(units))); }),
+  CHECK(mentions(error_of([&] { trained(npy_bytes(npy_dictionary("<U16", "(11,)"), bytes_of(units))); }),
                  "meta/trials/tiers.npy"));
 }
 
@@ -252,8 +252,8 @@ TEST_CASE("statistics are scalars of any of three shapes, or one per value") {
   }
   tiny.statistic("responses", "std", {1, 2, 3});
   const std::string message = error_of([&] { Written(tiny.files).open(); });
-  CHECK(contains(message, "session tiny"));
-  CHECK(contains(message, "meta/statistics/responses/all/std.npy"));
+  CHECK(mentions(message, "session tiny"));
+  CHECK(mentions(message, "meta/statistics/responses/all/std.npy"));
 }
 
 TEST_CASE("response deviations of at most a hundredth of their mean, and NaN, count as that hundredth") {
@@ -282,8 +282,8 @@ TEST_CASE("response deviations of at most a hundredth of their mean, and NaN, co
   for (const double bad : {0.0, not_a_number}) {
     tiny.statistic("responses", "std", std::vector<double>(5, bad));
     const std::string message = error_of([&] { Written(tiny.files).open(); });
-    CHECK(contains(message, "session tiny"));
-    CHECK(contains(message, "meta/statistics/responses/all/std.npy"));
+    CHECK(mentions(message, "session tiny"));
+    CHECK(mentions(message, "meta/statistics/responses/all/std.npy"));
   }
 }
 
@@ -300,10 +300,10 @@ TEST_CASE("a deviation of 0 or NaN of behaviour or pupil counts as 1, with a war
   CHECK(close({tiny.behavior[0][0], tiny.behavior[0][1] / 2, tiny.behavior[0][2]}, trial.behavior));
   CHECK(close({(tiny.pupil[0][0] - 200) / 4, tiny.pupil[0][1] - 160}, trial.pupil_center));
   REQUIRE(session.warnings().size() == 3);
-  for (const std::string& warning : session.warnings()) CHECK(contains(warning, "session tiny"));
-  CHECK(contains(session.warnings()[0], "behavior"));
-  CHECK(contains(session.warnings()[1], "behavior"));
-  CHECK(contains(session.warnings()[2], "pupil_center"));
+  for (const std::string& warning : session.warnings()) CHECK(mentions(warning, "session tiny"));
+  CHECK(mentions(session.warnings()[0], "behavior"));
+  CHECK(mentions(session.warnings()[1], "behavior"));
+  CHECK(mentions(session.warnings()[2], "pupil_center"));
   written.options.normalize = false;
   CHECK(written.open().warnings().empty());
 }
@@ -323,15 +323,15 @@ TEST_CASE("statistics that are needed and missing are an error; without normalis
     Written written(files);
     written.options.include_behavior = true;
     const std::string message = error_of([&] { written.open(); });
-    CHECK(contains(message, "session tiny"));
-    CHECK(contains(message, file + " is missing"));
+    CHECK(mentions(message, "session tiny"));
+    CHECK(mentions(message, file + " is missing"));
     written.options.exclude = {field};
     CHECK(written.open().n_neurons() == 5);  // not needed
   }
   for (const char* field : {"images", "responses", "behavior", "pupil_center"})
     none[text("meta/statistics/", field, "/stimulus_frame/std.npy")] = npy({1}, {});  // not read
   Written written(none);
-  CHECK(contains(error_of([&] { written.open(); }), " is missing"));
+  CHECK(mentions(error_of([&] { written.open(); }), " is missing"));
   written.options.normalize = false;
   const StaticSession raw = written.open();
   CHECK(trial_of(raw, 3).image == tiny.images[3]);
@@ -345,10 +345,10 @@ TEST_CASE("neither behaviour nor pupil nor meta/neurons need to be there where n
   TinySession tiny;
   Files files;
   for (const auto& [name, bytes] : tiny.files)
-    if (!contains(name, "behavior") && !contains(name, "pupil") && !contains(name, "meta/neurons"))
+    if (!mentions(name, "behavior") && !mentions(name, "pupil") && !mentions(name, "meta/neurons"))
       files[name] = bytes;
   Written written(files);
-  CHECK(contains(error_of([&] { written.open(); }), "data/pupil_center/0.npy is missing"));
+  CHECK(mentions(error_of([&] { written.open(); }), "data/pupil_center/0.npy is missing"));
   written.options.include_eye_position = false;
   const StaticSession session = written.open();
   CHECK(session.n_neurons() == 5);
@@ -359,14 +359,14 @@ TEST_CASE("neither behaviour nor pupil nor meta/neurons need to be there where n
     change(options);
     return error_of([&] { StaticSession(options, 0); });
   };
-  CHECK(contains(refused([](StaticDataOptions& o) { o.include_behavior = true; }),
+  CHECK(mentions(refused([](StaticDataOptions& o) { o.include_behavior = true; }),
                  "data/behavior/0.npy is missing"));
-  CHECK(contains(refused([](StaticDataOptions& o) { o.areas = {"V1"}; }), "session tiny: areas needs meta/"));
+  CHECK(mentions(refused([](StaticDataOptions& o) { o.areas = {"V1"}; }), "session tiny: areas needs meta/"));
   CHECK(
-      contains(refused([](StaticDataOptions& o) { o.layers = {"L4"}; }), "session tiny: layers needs meta/"));
-  CHECK(contains(refused([](StaticDataOptions& o) { o.neuron_ids = {std::vector<std::int64_t>{11}}; }),
+      mentions(refused([](StaticDataOptions& o) { o.layers = {"L4"}; }), "session tiny: layers needs meta/"));
+  CHECK(mentions(refused([](StaticDataOptions& o) { o.neuron_ids = {std::vector<std::int64_t>{11}}; }),
                  "session tiny: neuron_ids needs meta/"));
-  CHECK(contains(refused([](StaticDataOptions& o) {
+  CHECK(mentions(refused([](StaticDataOptions& o) {
                    o.neuron_n = 2;
                    o.neuron_base_seed = 1;
                  }),
