@@ -152,29 +152,44 @@ TierOfImages read_tier(const StaticSession& session, Tier tier, const Device& de
   return result;
 }
 
+/// The line of a tier that is not empty.
+std::string tier_line(const StaticSession& session, Tier tier, const TierOfImages& read) {
+  std::string line = fmt::format("  {}: {} trials", to_string(tier), session.trials(tier).size());
+  for (const auto& [name, tensor] : read.tensors)
+    line += fmt::format(", {} {}", name, to_string(tensor.shape()));
+  return line + fmt::format(", mean response {:.4f}\n", read.mean_response);
+}
+
+std::string describe_images(const StaticDataSet& data, const Device& device) {
+  std::string text =
+      fmt::format("{} sessions, images {} (channels, height, width), content {}\n", data.sessions.size(),
+                  to_string(data.sessions.front().image_shape()), data.content_hash());
+  for (const StaticSession& session : data.sessions) {
+    text += fmt::format("session {}: {} neurons\n", session.key(), session.n_neurons());
+    if (const auto by = session.stimulus_normalization())
+      text +=
+          fmt::format("  images normalised by mean {:.8g} and deviation {:.8g}\n", by->mean, by->deviation);
+    for (const Tier tier : all_tiers)
+      text += session.trials(tier).empty() ? fmt::format("  {}: empty\n", to_string(tier))
+                                           : tier_line(session, tier, read_tier(session, tier, device));
+  }
+  return text;
+}
+
 Status show_images(const Options& options, const RunConfig& config) {
   const LoadedData loaded(config);
   const StaticDataSet& data = *loaded.images();
   const Device device = open_device(config, options.device);
-  fmt::print("{} sessions, images {} (channels, height, width), content {}\n", data.sessions.size(),
-             to_string(data.sessions.front().image_shape()), data.content_hash());
-  make_folder(options.dump);
-  for (const StaticSession& session : data.sessions) {
-    fmt::print("session {}: {} neurons\n", session.key(), session.n_neurons());
-    if (const auto by = session.stimulus_normalization())
-      fmt::print("  images normalised by mean {:.8g} and deviation {:.8g}\n", by->mean, by->deviation);
-    for (const Tier tier : all_tiers) {
-      if (session.trials(tier).empty()) {
-        fmt::print("  {}: empty\n", to_string(tier));
-        continue;
-      }
-      const TierOfImages read = read_tier(session, tier, device);
-      fmt::print("  {}: {} trials", to_string(tier), session.trials(tier).size());
-      for (const auto& [name, tensor] : read.tensors) fmt::print(", {} {}", name, to_string(tensor.shape()));
-      fmt::print(", mean response {:.4f}\n", read.mean_response);
-      if (!options.dump.empty()) dump_tier(options.dump, session.key(), to_string(tier), read.tensors);
-    }
+  // Every trial is read before anything is printed or written: the last one may be damaged.
+  const std::string description = describe_images(data, device);
+  if (!options.dump.empty()) {
+    make_folder(options.dump);
+    for (const StaticSession& session : data.sessions)
+      for (const Tier tier : all_tiers)
+        if (!session.trials(tier).empty())
+          dump_tier(options.dump, session.key(), to_string(tier), read_tier(session, tier, device).tensors);
   }
+  fmt::print("{}", description);
   return 0;
 }
 

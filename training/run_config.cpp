@@ -40,6 +40,8 @@ Json write_normalize(const DataOptions& options) {
 const Check<std::int64_t> seed_check = must_be<std::int64_t>(
     "0 to 2^32 - 1", [](std::int64_t seed) { return seed >= 0 && seed < (std::int64_t{1} << 32); });
 
+const Check<std::string> format_check = one_of({"openretina_hdf5", static_format});
+
 void read_data_seed(const std::string& where, const Json& value, DataOptions& options) {
   std::int64_t seed = 0;
   read_json(where, "seed", value, seed);
@@ -99,8 +101,7 @@ const ParameterTable<DataOptions>& data_table() {
   const auto positive = at_least<std::int64_t>(1);
   static const ParameterTable<O> table =
       ParameterTable<O>("data")
-          .add("format", &O::format, "str", "layout of the recording",
-               one_of({"openretina_hdf5", static_format}))
+          .add("format", &O::format, "str", "layout of the recording", format_check)
           .require("path", &O::path, "path", "folder with the session files and stimuli/")
           .add("test_names", &O::test_names, "list of str",
                "stimuli that are test movies; the others are for training")
@@ -139,6 +140,9 @@ static DataOptions parse_optional_data(Json section) {
 
 /// The options of whatever format the section says, in their field of the configuration.
 static void parse_data(Json section, DataSection needed, RunConfig& config) {
+  // First of all: a wrong format would be told as unknown keys of another one.
+  if (section.is_object() && section.value("format", Json()).is_string())
+    format_check("data", "format", section["format"]);
   if (!section.is_object() || section.value("format", Json()) != Json(static_format)) {
     config.data = needed == DataSection::required ? parse_data_options(section)
                                                   : parse_optional_data(std::move(section));

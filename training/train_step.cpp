@@ -85,8 +85,8 @@ void TrainingStep::forward_backward(const ModelInput& input, const Tensor& respo
   losses.total = total.item();
   if (!std::isfinite(losses.total) && !settings.only_memory)
     report_bad_loss(input, responses, output, losses);
-  output = Tensor();  // what backward needs of it is kept by the tape
-  backward(total);
+  output = Tensor();                           // what backward needs of it is kept by the tape
+  if (total.requires_grad()) backward(total);  // a session may be frozen whole, core and readout
 }
 
 void TrainingStep::report_bad_loss(const ModelInput& input, const Tensor& responses, const Tensor& output,
