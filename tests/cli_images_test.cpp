@@ -304,9 +304,8 @@ TEST_CASE("what does not fit images is refused, with the numbers") {
           "[model] images must have the 1 x 2 = 2 channels (of the stimulus x frames_per_image) and 16 x 16 "
           "pixels of the data: (3, 16, 16)");
   refused("model.image_size=15", "1 x 3 = 3 channels");
-  refused("data.train_chunk_size=2",
-          "train_chunk_size of 2 frames is too short: an image takes frames_per_image 3");
-  refused("data.clip_length=2", "clip_length of 2 frames is too short");
+  refused("data.train_chunk_size=2", "[data] train_chunk_size: must be at least frames_per_image 3: 2");
+  refused("data.clip_length=2", "[data] clip_length: must be at least frames_per_image 3: 2");
   refused("data.frames_per_image=0", "[data] frames_per_image must be at least 1: 0");
   refused("model.num_neurons=7", "num_neurons");
   check_refused({"train", "tiny.yaml", "data.frames_per_image=3"},
