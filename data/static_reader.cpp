@@ -98,10 +98,10 @@ void StaticReader::fill_as(Slot& slot, const PlannedBatch& batch) const {
 }
 
 Tensor StaticReader::on_device(const Tensor& values, std::int64_t rows, Tensor& copy) const {
-  const Tensor part = rows == values.shape()[0] ? values : values.rows(0, rows);
+  Tensor part = rows == values.shape()[0] ? values : values.rows(0, rows);
   if (device_.kind() != DeviceKind::cuda) return part;
   if (!copy) copy = Tensor(values.shape(), values.dtype(), device_);
-  const Tensor there = copy.rows(0, rows);
+  Tensor there = copy.rows(0, rows);
   there.copy_from(part);
   return there;
 }

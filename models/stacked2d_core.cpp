@@ -148,7 +148,7 @@ std::string StackedLayer::text() const {
 
 /// Through the table, so that the same checks hold for options of a program and of a configuration.
 static Stacked2dCoreOptions checked(const Stacked2dCoreOptions& options) {
-  const Stacked2dCoreOptions same = stacked2d_core_table().parse(stacked2d_core_table().write(options));
+  Stacked2dCoreOptions same = stacked2d_core_table().parse(stacked2d_core_table().write(options));
   check(same);
   return same;
 }
