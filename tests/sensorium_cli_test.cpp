@@ -16,7 +16,8 @@ void check_same_checkpoints(const std::string& expected, const std::string& actu
   REQUIRE(a.tensors.size() == b.tensors.size());
   REQUIRE(a.tensors.size() > 20);
   for (const auto& [name, tensor] : a.tensors) {
-    CAPTURE(name);
+    const auto& shown_name = name;
+    CAPTURE(shown_name);
     CHECK(exact(tensor, tensor_of(b, name)));
   }
 }

@@ -28,7 +28,8 @@ TEST_CASE("defaults, and every option by its name") {
     "layers": null, "image_n": null, "image_base_seed": null, "image_ids": null, "image_condition": null,
     "readers": 1})");
   for (const auto& [key, value] : expected.items()) {
-    CAPTURE(key);
+    const auto& shown_key = key;
+    CAPTURE(shown_key);
     REQUIRE(defaults.contains(key));
     CHECK(defaults.at(key) == value);
   }
@@ -91,7 +92,8 @@ TEST_CASE("options that exclude or need each other") {
       {R"({"image_ids": [[], [1]]})", {"image_ids", "must not be empty"}},
   };
   for (const auto& [section, parts] : table) {
-    CAPTURE(section);
+    const auto& shown_section = section;
+    CAPTURE(shown_section);
     const std::string message = refused(section);
     CAPTURE(message);
     CHECK(message.rfind("[data] ", 0) == 0);
@@ -126,7 +128,8 @@ TEST_CASE("options out of range, with their values") {
       {R"({"neuron_ids": [[1.5], [2]]})", {"neuron_ids"}},
   };
   for (const auto& [section, parts] : table) {
-    CAPTURE(section);
+    const auto& shown_section = section;
+    CAPTURE(shown_section);
     const std::string message = refused(section);
     CAPTURE(message);
     CHECK(message.rfind("[data] ", 0) == 0);

@@ -78,7 +78,8 @@ int compare(const Case& one, const Safetensors& golden, const std::string& path)
   read["images"] = channels_first(read["images"], count, session.image_shape());
   int compared = 0;
   for (const auto& [field, values] : read) {
-    CAPTURE(field);
+    const auto& shown_field = field;
+    CAPTURE(shown_field);
     const Tensor* expected = golden.find(one.name + '/' + field);
     CHECK((expected != nullptr) == !values.empty());
     if (!expected) continue;
@@ -149,7 +150,8 @@ TEST_CASE("zips without a top folder, stored, with another top folder and with f
        {"", false, {{"__MACOSX/meta/trials/tiers.npy", "mac"}, {"notes.txt", "x"}}}},
   };
   for (const auto& [what, form] : forms) {
-    CAPTURE(what);
+    const auto& shown_what = what;
+    CAPTURE(shown_what);
     const TemporaryFolder folder;
     compare_all([&, &zip_form = form](const std::string& key, const Files& files) {
       const std::string path = folder / (golden_name(key) + ".zip");

@@ -168,7 +168,8 @@ TEST_CASE("rescaling, up and down, of every plane") {
                                                     {0.01, {1, 1}}, {1, {7, 10}},  {1.5, {10, 15}},
                                                     {2.5, {18, 25}}};
   for (const auto& [scale, size] : sizes) {
-    CAPTURE(scale);
+    const auto& shown_scale = scale;
+    CAPTURE(shown_scale);
     written.options.scale = scale;
     const StaticSession session = written.open();
     CHECK(session.image_shape() == Shape{4, size.first, size.second});

@@ -268,7 +268,8 @@ TEST_CASE("what is wrong is said, and no file is left behind") {
       {"data.format=sensorium", {"format", "sensorium"}},
   };
   for (const auto& [change, parts] : table) {
-    CAPTURE(change);
+    const auto& shown_change = change;
+    CAPTURE(shown_change);
     visual.refused({"train", "gaussian.yaml", change}, parts);
     visual.refused({"data", "gaussian.yaml", change, "--dump", "no"}, parts);
     visual.refused({"eval", visual.model(), "--data", "gaussian.yaml", change, "--csv", "no.csv"}, parts);
