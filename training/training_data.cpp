@@ -118,8 +118,9 @@ class StaticTrainingData final : public TrainingData {
       if (const auto images = session.stimulus_normalization())
         normalization[session.key()] = {{"mean", images->mean}, {"std", images->deviation}};
     }
-    Json object{
-        {"data", write_static_data_options(data_.options)}, {"data_hash", content_hash()}, {"split", split}};
+    Json options = write_static_data_options(data_.options);
+    options.erase("readers");  // the same bytes whatever their number
+    Json object{{"data", options}, {"data_hash", content_hash()}, {"split", split}};
     if (!normalization.empty()) object["normalization"] = normalization;
     return object;
   }
