@@ -47,7 +47,7 @@ struct Prediction {
 };
 
 Prediction predict_clips(const Prepared& with, const StoredArray& stimulus) {
-  const auto& [device, dtype] = with.model.placement();
+  const Placement& placement = with.model.placement();
   (void)open_pupil(with.model, with.pupil, 1);  // no model of movies has a shifter
   const std::vector<StoredArray> clips = clips_of(stimulus);
   Prediction result;
@@ -58,7 +58,7 @@ Prediction predict_clips(const Prepared& with, const StoredArray& stimulus) {
     if (bad >= 0)
       throw FormatError(stimulus.origin(), text("value ", index_text(bad, clip.shape()), " is not finite"));
     const auto read = [&](std::int64_t begin, std::int64_t end) {
-      return movie.read(begin, end, dtype, device, with.normalization);
+      return movie.read(begin, end, placement.dtype, placement.device, with.normalization);
     };
     const FrameTable table = predict_movie(with.model, with.session, movie.frames(), read);
     frames = table.frames;
