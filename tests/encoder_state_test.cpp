@@ -85,9 +85,9 @@ TEST_CASE("encoder: constraints are in place, on the session that runs") {
     model->apply_constraints("one");
     const auto after = all_values(*model);
     expected(before);
-    for (const auto& [name, content] : after) {
-      CAPTURE(name);
-      CHECK(content == before.at(name));
+    for (const auto& one : after) {
+      CAPTURE(one.first);
+      CHECK(one.second == before.at(one.first));
     }
     model->apply_constraints("one");
     CHECK(all_values(*model) == after);

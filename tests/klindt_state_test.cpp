@@ -368,8 +368,9 @@ TEST_CASE("Klindt: initial masks as they are or cropped from images, initial wei
       if (name.rfind("readout.", 0) != 0) CHECK(content == before.at(name));
 
     // The map is 6 x 4: even and odd differences, offsets rounded down.
-    for (const auto& [height, width] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+    for (const auto& size : std::vector<std::pair<std::int64_t, std::int64_t>>{
              {6, 4}, {8, 6}, {9, 7}, {9, 6}, {7, 5}, {20, 4}}) {
+      const std::int64_t height = size.first, width = size.second;
       CAPTURE(height);
       CAPTURE(width);
       const Tensor images = random_tensor({5, 1, height, width}, 3);
