@@ -62,17 +62,19 @@ std::vector<MovieTier> tiers_of(const Session& session, const DataOptions& optio
   return tiers;
 }
 
+double mean_of(const Tensor& responses) {
+  double sum = 0;
+  for (const float value : responses.to_vector<float>()) sum += value;
+  return sum / static_cast<double>(responses.elements());
+}
+
 void print_tier(const MovieTier& tier) {
   if (!tier.stimulus) {
     fmt::print("  {}: empty\n", tier.name);
     return;
   }
-  double sum = 0;
-  const std::vector<float> responses = tier.responses.to_vector<float>();
-  for (const float value : responses) sum += value;
   fmt::print("  {}: stimulus {}, responses {}, mean response {:.4f} per frame\n", tier.name,
-             to_string(tier.stimulus.shape()), to_string(tier.responses.shape()),
-             sum / static_cast<double>(responses.size()));
+             to_string(tier.stimulus.shape()), to_string(tier.responses.shape()), mean_of(tier.responses));
 }
 
 void make_folder(const std::string& path) {
@@ -119,45 +121,22 @@ Status show_movies(const Options& options, const RunConfig& config) {
 }
 
 /// Trials of a tier as a model sees them: images (K,C,H,W), responses (K,N), behaviour (K,3), pupil (K,2).
-struct TierOfImages {
-  std::vector<std::pair<std::string, Tensor>> tensors;
-  double mean_response = 0;
-};
-
-TierOfImages read_tier(const StaticSession& session, Tier tier, const Device& device) {
-  std::vector<float> images, responses, behavior, pupil;
-  const auto add = [](std::vector<float>& all, const std::vector<double>& values) {
-    for (const double value : values) all.push_back(static_cast<float>(value));
-  };
-  StaticTrial trial;
-  for (const std::int64_t number : session.trials(tier)) {
-    session.read(number, trial);
-    add(images, trial.image);
-    add(responses, trial.responses);
-    add(behavior, trial.behavior);
-    add(pupil, trial.pupil_center);
-  }
-  const auto count = static_cast<std::int64_t>(session.trials(tier).size());
-  const Shape image = session.image_shape();
-  TierOfImages result;
-  for (const float value : responses) result.mean_response += value;
-  result.mean_response /= static_cast<double>(responses.size());
-  result.tensors = {
-      {"stimulus", to_channels_first(Tensor::from(images, {count, image[1], image[2], image[0]}, device))},
-      {"responses", Tensor::from(responses, {count, session.n_neurons()}, device)}};
-  if (session.has_pupil_center())
-    result.tensors.emplace_back("pupil_center", Tensor::from(pupil, {count, 2}, device));
-  if (session.has_behavior())
-    result.tensors.emplace_back("behavior", Tensor::from(behavior, {count, 3}, device));
-  return result;
+std::vector<std::pair<std::string, Tensor>> read_tier(const StaticSession& session, Tier tier,
+                                                      const Device& device) {
+  const StaticBatch batch = session.read(session.trials(tier), {device, DType::f32});
+  std::vector<std::pair<std::string, Tensor>> tensors{{"stimulus", to_channels_first(batch.images)},
+                                                      {"responses", batch.responses}};
+  if (batch.pupil_center) tensors.emplace_back("pupil_center", batch.pupil_center);
+  if (batch.behavior) tensors.emplace_back("behavior", batch.behavior);
+  return tensors;
 }
 
 /// The line of a tier that is not empty.
-std::string tier_line(const StaticSession& session, Tier tier, const TierOfImages& read) {
+std::string tier_line(const StaticSession& session, Tier tier, const Device& device) {
   std::string line = fmt::format("  {}: {} trials", to_string(tier), session.trials(tier).size());
-  for (const auto& [name, tensor] : read.tensors)
-    line += fmt::format(", {} {}", name, to_string(tensor.shape()));
-  return line + fmt::format(", mean response {:.4f}\n", read.mean_response);
+  const auto tensors = read_tier(session, tier, device);
+  for (const auto& [name, tensor] : tensors) line += fmt::format(", {} {}", name, to_string(tensor.shape()));
+  return line + fmt::format(", mean response {:.4f}\n", mean_of(tensors[1].second));
 }
 
 std::string describe_images(const StaticDataSet& data, const Device& device) {
@@ -171,7 +150,7 @@ std::string describe_images(const StaticDataSet& data, const Device& device) {
           fmt::format("  images normalised by mean {:.8g} and deviation {:.8g}\n", by->mean, by->deviation);
     for (const Tier tier : all_tiers)
       text += session.trials(tier).empty() ? fmt::format("  {}: empty\n", to_string(tier))
-                                           : tier_line(session, tier, read_tier(session, tier, device));
+                                           : tier_line(session, tier, device);
   }
   return text;
 }
@@ -187,7 +166,7 @@ Status show_images(const Options& options, const RunConfig& config) {
     for (const StaticSession& session : data.sessions)
       for (const Tier tier : all_tiers)
         if (!session.trials(tier).empty())
-          dump_tier(options.dump, session.key(), to_string(tier), read_tier(session, tier, device).tensors);
+          dump_tier(options.dump, session.key(), to_string(tier), read_tier(session, tier, device));
   }
   fmt::print("{}", description);
   return 0;

@@ -82,12 +82,6 @@ void check_finite(const StoredArray& array, const std::string& session) {
             index_text(bad, array.shape()), " is not finite in float32: ", value));
 }
 
-std::string hexadecimal(std::uint64_t value) {
-  char digits[17];
-  std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(value));
-  return digits;
-}
-
 struct SessionFile {
   std::string key, path;
 };

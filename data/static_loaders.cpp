@@ -30,29 +30,8 @@ StaticBatch StaticLoader::batch(std::int64_t index, const Placement& placement) 
   if (index < 0 || index >= size())
     throw ShapeError("StaticLoader", text("batch ", index, " of ", size(), " is asked for"));
   const std::int64_t begin = index * batch_size_, count = std::min(batch_size_, trials() - begin);
-  std::vector<double> images, responses, behavior, pupil;
-  const auto add = [](std::vector<double>& all, const std::vector<double>& values) {
-    all.insert(all.end(), values.begin(), values.end());
-  };
-  StaticTrial trial;
-  for (std::int64_t i = begin; i < begin + count; ++i) {
-    session_.read(session_.trials(tier_)[static_cast<std::size_t>(i)], trial);
-    add(images, trial.image);
-    add(responses, trial.responses);
-    add(behavior, trial.behavior);
-    add(pupil, trial.pupil_center);
-  }
-  const auto tensor = [&](const std::vector<double>& values, const Shape& shape) {
-    return Tensor::from(values, shape, placement.device).to(placement.dtype);
-  };
-  const Shape image = session_.image_shape();
-  StaticBatch batch{tensor(images, {count, image[1], image[2], image[0]}),
-                    tensor(responses, {count, session_.n_neurons()}),
-                    {},
-                    {}};
-  if (session_.has_behavior()) batch.behavior = tensor(behavior, {count, 3});
-  if (session_.has_pupil_center()) batch.pupil_center = tensor(pupil, {count, 2});
-  return batch;
+  const auto first = session_.trials(tier_).begin() + begin;
+  return session_.read({first, first + count}, placement);
 }
 
 StaticLoaders static_loaders(const StaticDataOptions& options) {

@@ -3,15 +3,6 @@
 #include <algorithm>
 
 namespace fovea {
-namespace {
-
-template <class T>
-void copy_row(const std::vector<double>& values, const Tensor& into, std::int64_t row) {
-  T* out = into.data<T>() + row * static_cast<std::int64_t>(values.size());
-  std::transform(values.begin(), values.end(), out, [](double value) { return static_cast<T>(value); });
-}
-
-}  // namespace
 
 StaticReader::StaticReader(const StaticDataSet& data, DType dtype, const Device& device)
     : data_(data), device_(device) {
@@ -65,7 +56,9 @@ void StaticReader::work() {
     Slot& slot = slots_[mine % slots_.size()];
     std::exception_ptr error;
     try {
-      fill(slot, plan_[mine]);
+      const PlannedBatch& batch = plan_[mine];
+      data_.sessions[batch.session].read(
+          batch.trials, StaticBatch{slot.images, slot.responses[batch.session], {}, slot.pupil_center});
     } catch (...) {
       error = std::current_exception();
     }
@@ -75,25 +68,6 @@ void StaticReader::work() {
       slot.ready = mine + 1;
     }
     changed_.notify_all();
-  }
-}
-
-void StaticReader::fill(Slot& slot, const PlannedBatch& batch) const {
-  if (slot.images.dtype() == DType::f32)
-    fill_as<float>(slot, batch);
-  else
-    fill_as<double>(slot, batch);
-}
-
-template <class T>
-void StaticReader::fill_as(Slot& slot, const PlannedBatch& batch) const {
-  StaticTrial trial;
-  for (std::size_t i = 0; i < batch.trials.size(); ++i) {
-    data_.sessions[batch.session].read(batch.trials[i], trial);
-    const auto row = static_cast<std::int64_t>(i);
-    copy_row<T>(trial.image, slot.images, row);
-    copy_row<T>(trial.responses, slot.responses[batch.session], row);
-    if (slot.pupil_center) copy_row<T>(trial.pupil_center, slot.pupil_center, row);
   }
 }
 

@@ -46,9 +46,6 @@ class StaticReader {
 
   void work();
   void stop();
-  void fill(Slot& slot, const PlannedBatch& batch) const;
-  template <class T>
-  void fill_as(Slot& slot, const PlannedBatch& batch) const;
   Tensor on_device(const Tensor& values, std::int64_t rows, Tensor& copy) const;
 
   StaticDataSet data_;

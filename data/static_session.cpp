@@ -230,9 +230,7 @@ struct StaticSession::State {
       require_finite(normalization.pupil_center.mean, "pupil_center", "mean");
     }
     if (options.normalize) set_mean_activity();
-    char digits[17];
-    std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(hash_));
-    content_hash = digits;
+    content_hash = hexadecimal(hash_);
   }
 
   std::vector<double> usable_deviation(const std::string& field, std::int64_t values) {
@@ -400,9 +398,7 @@ std::string StaticDataSet::content_hash() const {
     hash = fnv1a(session.key().c_str(), session.key().size() + 1, hash);
     hash = fnv1a(session.content_hash().data(), session.content_hash().size(), hash);
   }
-  char digits[17];
-  std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(hash));
-  return digits;
+  return hexadecimal(hash);
 }
 
 StaticDataSet open_sensorium(const StaticDataOptions& options) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -324,6 +325,12 @@ std::uint64_t fnv1a(const void* bytes, std::size_t size, std::uint64_t hash) {
   const auto* byte = static_cast<const unsigned char*>(bytes);
   for (std::size_t i = 0; i < size; ++i) hash = (hash ^ byte[i]) * 0x100000001b3u;
   return hash;
+}
+
+std::string hexadecimal(std::uint64_t value) {
+  char digits[17];
+  std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(value));
+  return digits;
 }
 
 }  // namespace fovea

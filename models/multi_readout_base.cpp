@@ -96,7 +96,8 @@ std::int64_t MultiReadoutBase::parameter_count() const { return readouts_->param
 Tensor MultiReadoutBase::forward(const Tensor& maps, const std::string& data_key, const Pass& pass,
                                  const Tensor& shift) const {
   const std::size_t index = index_of(data_key);
-  if (shift && !shifts_) throw ConfigError(where, "a shift is not implemented for readouts with masks");
+  if (shift && !shifts_)
+    throw ConfigError(where, "readouts with masks have no positions that a shift could move");
   readouts_->apply_constraints(index);
   return readouts_->forward(index, maps, {pass, {}, shift});
 }

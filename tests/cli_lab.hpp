@@ -43,13 +43,9 @@ training:
   max_epochs: 3
 )";
 
-/// A folder with a simulated retina, its configuration and a trained model, made once.
-class Lab {
+/// A folder that commands run in.
+class CommandFolder {
  public:
-  static const Lab& get() {
-    static const Lab lab;
-    return lab;
-  }
   CommandResult run(const std::vector<std::string>& arguments) const {
     return run_command(folder_.path(), arguments);
   }
@@ -60,11 +56,22 @@ class Lab {
     CHECK(result.status == 0);
     return result;
   }
+  /// exit 1, `fovea: [where] rule: values` on stderr, nothing on stdout, no file made.
+  void refused(const std::vector<std::string>& arguments, const std::vector<std::string>& parts) const {
+    const auto before = listing(path());
+    const CommandResult result = run(arguments);
+    const std::string command = std::accumulate(arguments.begin(), arguments.end(), std::string("fovea"),
+                                                [](const auto& a, const auto& b) { return a + ' ' + b; });
+    CAPTURE(command);
+    CAPTURE(result.err);
+    CHECK(result.status == 1);
+    CHECK(result.out == "");
+    CHECK(std::regex_match(last_line(result.err), std::regex(R"(fovea: \[[^\]]+\] .+)")));
+    for (const std::string& part : parts) CHECK(contains(result.err, part));
+    CHECK(listing(path()) == before);
+  }
   std::string operator/(const std::string& name) const { return folder_ / name; }
   const std::string& path() const { return folder_.path(); }
-  const std::string& model() const { return model_; }
-  const std::string& run_folder() const { return run_folder_; }
-  const CommandResult& training() const { return training_; }
 
   /// The newest run folder of an experiment.
   std::string newest_run(const std::string& experiment) const {
@@ -75,33 +82,35 @@ class Lab {
   }
 
  private:
+  TemporaryFolder folder_;
+};
+
+/// A folder with a simulated retina, its configuration and a trained model, made once.
+class Lab : public CommandFolder {
+ public:
+  static const Lab& get() {
+    static const Lab lab;
+    return lab;
+  }
+  const std::string& model() const { return model_; }
+  const std::string& run_folder() const { return run_folder_; }
+  const CommandResult& training() const { return training_; }
+
+ private:
   Lab() {
-    write_bytes(folder_ / "tiny.yaml", config_text);
+    write_bytes(*this / "tiny.yaml", config_text);
     done({"simulate", "retina", "--neurons", "6", "--frames", "1200", "--size", "16", "16", "--seed", "3"});
     training_ = done({"train", "tiny.yaml", "--threads", "1"});
     run_folder_ = newest_run("tiny");
     model_ = run_folder_ + "/model.safetensors";
   }
 
-  TemporaryFolder folder_;
   CommandResult training_;
   std::string run_folder_, model_;
 };
 
-/// exit 1, `fovea: [where] rule: values` on stderr, nothing on stdout, no file made.
 inline void check_refused(const std::vector<std::string>& arguments, const std::string& part) {
-  const Lab& lab = Lab::get();
-  const auto before = listing(lab.path());
-  const CommandResult result = lab.run(arguments);
-  const std::string command = std::accumulate(arguments.begin(), arguments.end(), std::string("fovea"),
-                                              [](const auto& a, const auto& b) { return a + ' ' + b; });
-  CAPTURE(command);
-  CAPTURE(result.err);
-  CHECK(result.status == 1);
-  CHECK(result.out == "");
-  CHECK(std::regex_match(last_line(result.err), std::regex(R"(fovea: \[[^\]]+\] .+)")));
-  CHECK(contains(result.err, part));
-  CHECK(listing(lab.path()) == before);
+  Lab::get().refused(arguments, {part});
 }
 
 /// Frames [begin, end) of a movie (1,T,H,W).

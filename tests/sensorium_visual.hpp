@@ -33,33 +33,16 @@ inline std::string replaced(std::string text, const std::string& what, const std
 }
 
 /// A folder with configurations of the golden zips, and the model of one, made once.
-class Visual {
+class Visual : public CommandFolder {
  public:
   static const Visual& get() {
     static const Visual visual;
     return visual;
   }
-  CommandResult run(const std::vector<std::string>& arguments) const {
-    return run_command(folder_.path(), arguments);
-  }
-  CommandResult done(const std::vector<std::string>& arguments) const {
-    const CommandResult result = run(arguments);
-    INFO(result.err);
-    CHECK(result.status == 0);
-    return result;
-  }
-  std::string operator/(const std::string& name) const { return folder_ / name; }
-  const std::string& path() const { return folder_.path(); }
   const std::string& model() const { return model_; }
   const std::string& run_folder() const { return run_; }
   const CommandResult& training() const { return training_; }
 
-  std::string newest_run(const std::string& experiment) const {
-    std::string newest;
-    for (const auto& entry : fs::directory_iterator(folder_ / "runs/" + experiment))
-      newest = std::max(newest, entry.path().string());
-    return newest;
-  }
   /// The run folder of a training.
   std::string trained(const std::string& experiment, std::vector<std::string> more) const {
     more.insert(more.begin(), "train");
@@ -67,34 +50,22 @@ class Visual {
     done(more);
     return newest_run(experiment);
   }
-  /// Exit 1 with `[where] rule: values` on stderr and no file made; stdout stays empty.
-  void refused(const std::vector<std::string>& arguments, const std::vector<std::string>& parts) const {
-    const auto before = listing(path());
-    const CommandResult result = run(arguments);
-    CAPTURE(result.err);
-    CHECK(result.status == 1);
-    CHECK(result.out == "");
-    CHECK(std::regex_match(last_line(result.err), std::regex(R"(fovea: \[[^\]]+\] .+)")));
-    for (const std::string& part : parts) CHECK(mentions(result.err, part));
-    CHECK(listing(path()) == before);
-  }
 
  private:
   Visual() {
     std::string config = replaced(gaussian_text, "FIRST", golden_zip(golden_keys[0]));
     config = replaced(config, "SECOND", golden_zip(golden_keys[1]));
-    write_bytes(folder_ / "gaussian.yaml", config);
+    write_bytes(*this / "gaussian.yaml", config);
     config = replaced(
         config, config.substr(config.find("  readout:"), config.find("  loss:") - config.find("  readout:")),
         "  readout: {class: FullFactorized2d, bias: true}\n");
-    write_bytes(folder_ / "factorized.yaml",
+    write_bytes(*this / "factorized.yaml",
                 replaced(config, "experiment: gaussian", "experiment: factorized"));
     training_ = done({"train", "gaussian.yaml", "--threads", "1"});
     run_ = newest_run("gaussian");
     model_ = run_ + "/model.safetensors";
   }
 
-  TemporaryFolder folder_;
   std::string run_, model_;
   CommandResult training_;
 };

@@ -223,32 +223,28 @@ std::vector<SessionScores> evaluate_tests(const Model& model, const DataSet& dat
 
 namespace {
 
-/// Trials [begin, end) of a list as the input of a forward pass.
-ModelInput trial_input(const Model& model, const StaticSession& session,
-                       const std::vector<std::int64_t>& trials, std::int64_t begin, std::int64_t end) {
-  const Shape image = session.image_shape();
-  const bool shifts = model.pupil_columns() > 0;
-  std::vector<double> images, pupils;
-  StaticTrial trial;
-  for (std::int64_t i = begin; i < end; ++i) {
-    session.read(trials[static_cast<std::size_t>(i)], trial);
-    images.insert(images.end(), trial.image.begin(), trial.image.end());
-    if (shifts) pupils.insert(pupils.end(), trial.pupil_center.begin(), trial.pupil_center.end());
-  }
-  const auto& [device, dtype] = model.placement();
-  ModelInput input{session.key(), {}, {}, {}};
-  input.stimulus = Tensor::from(images, {end - begin, image[1], image[2], image[0]}, device).to(dtype);
-  if (shifts) input.pupil_center = Tensor::from(pupils, {end - begin, 2}, device).to(dtype);
-  return input;
+/// Predictions for the trials of a tier, and the responses where somebody wants them: each is read once.
+FrameTable predict_and_read(const Model& model, const StaticSession& session, Tier tier,
+                            FrameTable* responses) {
+  const std::vector<std::int64_t>& trials = session.trials(tier);
+  return predict_images(
+      model, session.key(), static_cast<std::int64_t>(trials.size()),
+      [&](std::int64_t begin, std::int64_t end) {
+        const StaticBatch batch =
+            session.read({trials.begin() + begin, trials.begin() + end}, model.placement());
+        if (responses) {
+          const std::vector<double> rows = batch.responses.to(DType::f64).to_vector<double>();
+          responses->values.insert(responses->values.end(), rows.begin(), rows.end());
+        }
+        return ModelInput{
+            session.key(), batch.images, model.pupil_columns() > 0 ? batch.pupil_center : Tensor(), {}};
+      });
 }
 
 }  // namespace
 
 FrameTable predict_trials(const Model& model, const StaticSession& session, Tier tier) {
-  const std::vector<std::int64_t>& trials = session.trials(tier);
-  return predict_images(
-      model, session.key(), static_cast<std::int64_t>(trials.size()),
-      [&](std::int64_t begin, std::int64_t end) { return trial_input(model, session, trials, begin, end); });
+  return predict_and_read(model, session, tier, nullptr);
 }
 
 std::vector<SessionScores> evaluate_tests(const Model& model, const StaticDataSet& data, Tier tier) {
@@ -260,15 +256,11 @@ std::vector<SessionScores> evaluate_tests(const Model& model, const StaticDataSe
     if (trials.empty() || std::find(known.begin(), known.end(), session.key()) == known.end()) continue;
     check_neurons(*copy, session.key(), session.n_neurons());
     copy->apply_constraints(session.key());
-    FrameTable responses{static_cast<std::int64_t>(trials.size()), session.n_neurons(), {}};
     std::vector<std::string> images;
-    StaticTrial trial;
-    for (const std::int64_t number : trials) {
-      session.read(number, trial);
-      responses.values.insert(responses.values.end(), trial.responses.begin(), trial.responses.end());
-      images.push_back(session.image_id(number));
-    }
-    scores.push_back({session.key(), score_images(predict_trials(*copy, session, tier), responses, images)});
+    for (const std::int64_t trial : trials) images.push_back(session.image_id(trial));
+    FrameTable responses{static_cast<std::int64_t>(trials.size()), session.n_neurons(), {}};
+    const FrameTable prediction = predict_and_read(*copy, session, tier, &responses);
+    scores.push_back({session.key(), score_images(prediction, responses, images)});
   }
   if (scores.empty())
     throw Error("evaluation",

@@ -55,6 +55,14 @@ struct StaticTrial {
   std::vector<double> pupil_center;  ///< (2)
 };
 
+/// Trials as tensors; what the options do not include is undefined.
+struct StaticBatch {
+  Tensor images;        ///< (B,H,W,C)
+  Tensor responses;     ///< (B,N)
+  Tensor behavior;      ///< (B,3)
+  Tensor pupil_center;  ///< (B,2)
+};
+
 /// One recording. Copies share its files.
 class StaticSession {
  public:
@@ -91,6 +99,11 @@ class StaticSession {
   /// Reads one trial; safe to call from several threads. FormatError naming session, trial and file for a
   /// damaged one, another shape than the first trial's, and a value in use that is not finite.
   void read(std::int64_t trial, StaticTrial& into) const;
+  /// Some trials into the first rows of f32 or f64 tensors in host memory; fields that are undefined there
+  /// are left out. Errors as above.
+  void read(const std::vector<std::int64_t>& trials, const StaticBatch& into) const;
+  /// The same into new tensors.
+  StaticBatch read(const std::vector<std::int64_t>& trials, const Placement& placement) const;
 
  private:
   struct State;

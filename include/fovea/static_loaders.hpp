@@ -8,14 +8,6 @@
 
 namespace fovea {
 
-/// One batch; what the options do not include is undefined.
-struct StaticBatch {
-  Tensor images;        ///< (B,H,W,C)
-  Tensor responses;     ///< (B,N)
-  Tensor behavior;      ///< (B,3)
-  Tensor pupil_center;  ///< (B,2)
-};
-
 /// The batches of one tier of one session, in the order of its trials; without any where it has none.
 class StaticLoader {
  public:

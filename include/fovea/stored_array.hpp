@@ -101,5 +101,7 @@ std::string shape_text(const std::vector<std::int64_t>& shape);
 
 /// FNV-1a 64 of some bytes, going on from `hash`.
 std::uint64_t fnv1a(const void* bytes, std::size_t size, std::uint64_t hash = 0xcbf29ce484222325u);
+/// 16 hexadecimal digits.
+std::string hexadecimal(std::uint64_t value);
 
 }  // namespace fovea
