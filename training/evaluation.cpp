@@ -257,6 +257,7 @@ std::vector<SessionScores> evaluate_tests(const Model& model, const StaticDataSe
     check_neurons(*copy, session.key(), session.n_neurons());
     copy->apply_constraints(session.key());
     std::vector<std::string> images;
+    images.reserve(trials.size());
     for (const std::int64_t trial : trials) images.push_back(session.image_id(trial));
     FrameTable responses{static_cast<std::int64_t>(trials.size()), session.n_neurons(), {}};
     const FrameTable prediction = predict_and_read(*copy, session, tier, &responses);
