@@ -1,6 +1,5 @@
-// The CUDA kernels, run by the emulator: values against the f64 reference, nothing written outside, the same
-// bits for every order of threads and blocks.
-#include "tests/cpu_kernels.hpp"
+// The CUDA kernels of the separable convolution and of the Poisson loss.
+#include "tests/gpu_kernels.hpp"
 
 using namespace fovea;
 using namespace fovea::test;
@@ -8,32 +7,6 @@ using namespace fovea::test;
 namespace {
 
 std::size_t size(std::int64_t count) { return static_cast<std::size_t>(count); }
-
-std::vector<float> magnitudes(std::vector<float> values) {
-  for (float& value : values) value = std::abs(value);
-  return values;
-}
-
-/// As check_kernel of the CPU: run(tables, inputs, outputs, queue), with f64 reference tables first.
-template <class Run>
-void check_emulated(const Inputs& inputs, const std::vector<KernelOutput>& outputs, const Run& run) {
-  const Device host = cpu_device(1, Isa::reference);
-  const auto expected = kernel_outputs(reference_tables<double>(), host, inputs, outputs, run);
-  std::vector<std::vector<float>> first;
-  for (const unsigned seed : {0u, 1u, 20u}) {
-    CAPTURE(seed);
-    const Device device = emulator_device(seed == 1 ? 2 : 1, seed);
-    const auto actual = kernel_outputs(tables<float>(device), device, inputs, outputs, run);
-    if (first.empty()) {
-      first = actual;
-      for (std::size_t i = 0; i < outputs.size(); ++i) {
-        CAPTURE(i);
-        CHECK(within_output(expected[i], actual[i], outputs[i], host));
-      }
-    }
-    for (std::size_t i = 0; i < outputs.size(); ++i) CHECK(same_bits(first[i], actual[i]));
-  }
-}
 
 // ---- separable convolution
 // -------------------------------------------------------------------------------------
@@ -70,20 +43,6 @@ struct Sizes {
         temporal(size(s.out_channels * s.in_channels * s.kernel_t)) {}
 };
 
-/// Bounds of the outputs: `roundings` of the sum of the magnitudes of the products. Zero for whole numbers.
-template <class Run>
-void bound_outputs(std::vector<KernelOutput>& outputs, Inputs inputs, double roundings, const Run& run) {
-  std::vector<KernelOutput> sums = outputs;
-  for (auto& input : inputs) input = magnitudes(input);
-  for (KernelOutput& output : sums) output.initial = magnitudes(output.initial);
-  const Device host = cpu_device(1, Isa::reference);
-  const auto magnitude = kernel_outputs(reference_tables<double>(), host, inputs, sums, run);
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    outputs[i].bounds = magnitude[i];
-    for (double& bound : outputs[i].bounds) bound = rounding_bound<float>(bound, roundings);
-  }
-}
-
 void check_convolution(const SepConv3dShape& s, bool whole) {
   CAPTURE(s.kernel_t);
   CAPTURE(s.in_channels);
@@ -107,7 +66,7 @@ void check_convolution(const SepConv3dShape& s, bool whole) {
   std::vector<KernelOutput> y{{sizes.y, 0}};
   if (!whole)
     bound_outputs(y, forward_inputs, plane + taps * static_cast<double>(s.in_channels) + 6, forward);
-  check_emulated(forward_inputs, y, forward);
+  check_gpu_kernel(forward_inputs, y, forward);
 
   for (const Write mode : {Write::overwrite, Write::accumulate}) {
     const auto grad_input = [&](const auto& tables, auto in, auto out, const Queue& queue) {
@@ -117,7 +76,7 @@ void check_convolution(const SepConv3dShape& s, bool whole) {
     if (mode == Write::accumulate) dx[0].initial = random(sizes.x, 5);
     if (!whole)
       bound_outputs(dx, backward_inputs, plane + taps * static_cast<double>(s.out_channels) + 7, grad_input);
-    check_emulated(backward_inputs, dx, grad_input);
+    check_gpu_kernel(backward_inputs, dx, grad_input);
   }
 
   // The inner sum over one kernel, then a thread's sum over its pixels and frames, a warp's, and one in f64.
@@ -127,7 +86,7 @@ void check_convolution(const SepConv3dShape& s, bool whole) {
   std::vector<KernelOutput> weights{{sizes.spatial, 0}, {sizes.temporal, 0}};
   const auto positions = static_cast<double>(s.in_t * 8 * 6);
   if (!whole) bound_outputs(weights, backward_inputs, plane + taps + positions + 8, grad_weight);
-  check_emulated(backward_inputs, weights, grad_weight);
+  check_gpu_kernel(backward_inputs, weights, grad_weight);
 }
 
 constexpr Extents kFirst{21, 11, 11}, kSecond{11, 5, 5}, kNone{0, 0, 0};
@@ -230,11 +189,11 @@ void check_poisson(const LossShape& s, const PoissonOptions& options) {
                       positive(size(s.batch * s.target_frames * s.neurons), 2)};
   std::vector<KernelOutput> outputs{{per_neuron ? size(s.neurons) : 1, 0}, {rows, 0}};
   bound_poisson(outputs, inputs, s, options);
-  check_emulated(inputs, outputs, [&](const auto& tables, auto in, auto out, const Queue& queue) {
+  check_gpu_kernel(inputs, outputs, [&](const auto& tables, auto in, auto out, const Queue& queue) {
     tables.loss.poisson(out[0], out[1], in[0], in[1], s, options, queue);
   });
   outputs.resize(1);  // the value alone
-  check_emulated(inputs, outputs, [&](const auto& tables, auto in, auto out, const Queue& queue) {
+  check_gpu_kernel(inputs, outputs, [&](const auto& tables, auto in, auto out, const Queue& queue) {
     tables.loss.poisson(out[0], nullptr, in[0], in[1], s, options, queue);
   });
 }
@@ -262,7 +221,7 @@ TEST_CASE("scaling a slope by the upstream gradient rounds once, or twice when i
       std::vector<KernelOutput> outputs{{size(count), 0}};
       if (mode == Write::accumulate) outputs[0].initial = random_normal(size(count), 3);
       bound_outputs(outputs, inputs, 2, run);
-      check_emulated(inputs, outputs, run);
+      check_gpu_kernel(inputs, outputs, run);
     }
 }
 
@@ -270,7 +229,7 @@ TEST_CASE("scaling a slope by the upstream gradient rounds once, or twice when i
 // ------------------------------------------------------------------------------------------------
 
 TEST_CASE("an op without a CUDA kernel says so by name") {
-  const Device device = emulator_device();
+  const Device device = device_with_tables(emulator_device(), {});
   CHECK_THROWS_WITH_AS(tables<float>(device).loss.correlation(nullptr, nullptr, nullptr, nullptr, {}, {},
                                                               device.backend().queue()),
                        doctest::Contains("loss.correlation"), DeviceError);

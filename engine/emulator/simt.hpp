@@ -173,6 +173,8 @@ inline float __int_as_float(int bits) { return __builtin_bit_cast(float, bits); 
 inline int __float_as_int(float value) { return __builtin_bit_cast(int, value); }
 inline float __uint_as_float(unsigned bits) { return __builtin_bit_cast(float, bits); }
 inline unsigned __float_as_uint(float value) { return __builtin_bit_cast(unsigned, value); }
+inline double __longlong_as_double(long long bits) { return __builtin_bit_cast(double, bits); }
+inline long long __double_as_longlong(double value) { return __builtin_bit_cast(long long, value); }
 
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }

@@ -4,7 +4,9 @@
 // thread sums a few terms in f32, everything above is summed in f64 in an order that depends on the shape
 // only.
 #include "kernels/cuda/kernels.hpp"
+#include "kernels/cuda/math.hpp"
 #include "kernels/cuda/reduce.hpp"
+#include "kernels/cuda/scratch.hpp"
 
 namespace fovea::FOVEA_GPU {
 namespace {
@@ -21,17 +23,17 @@ struct Poisson {
 __device__ __forceinline__ float stirling(float count) {
   if (!(count > 1.f)) return 0.f;
   constexpr float two_pi = 6.283185307179586f;
-  return count * logf(count) - count + 0.5f * logf(two_pi * count);
+  return count * math::log(count) - count + 0.5f * math::log(two_pi * count);
 }
 
 __device__ __forceinline__ float term_and_slope(float output, float count, const Poisson& p, float& slope) {
   float term;
   if (p.log_input) {
-    const float rate = expf(output);
+    const float rate = math::exp(output);
     term = rate - count * output;
     slope = p.factor * (rate - count);
   } else {
-    term = output - count * logf(output + p.eps);
+    term = output - count * math::log(output + p.eps);
     slope = p.factor * (1.f - count / (output + p.eps));
   }
   return p.stirling ? term + stirling(count) : term;
@@ -115,16 +117,15 @@ void poisson(float* value, float* slope, const float* output, const float* targe
                   options.log_input,
                   options.stirling};
   const int row_blocks = ceil_div(p.rows, kRows), partial_count = row_blocks * p.neurons;
-  auto* partials =
-      static_cast<double*>(scratch_acquire(queue, sizeof(double) * static_cast<size_t>(partial_count)));
+  const Scratch<double> partials(queue, static_cast<std::size_t>(partial_count));
   gpu::launch(poisson_terms, dim3(row_blocks, ceil_div(p.neurons, kLanes)), kLanes * kWarps, 0, queue.stream,
-              partials, slope, output, target, p);
+              partials.data(), slope, output, target, p);
   if (s.reduction == Reduction::per_neuron_sum || s.reduction == Reduction::per_neuron_mean)
     gpu::launch(finish_per_neuron, ceil_div(p.neurons, kFinishThreads), kFinishThreads, 0, queue.stream,
-                value, partials, row_blocks, p.neurons, p.factor);
+                value, static_cast<const double*>(partials.data()), row_blocks, p.neurons, p.factor);
   else
-    gpu::launch(finish_scalar, 1, kFinishThreads, 0, queue.stream, value, partials, partial_count, p.factor);
-  scratch_release(queue, partials);
+    gpu::launch(finish_scalar, 1, kFinishThreads, 0, queue.stream, value,
+                static_cast<const double*>(partials.data()), partial_count, p.factor);
 }
 
 void scale_slope(float* dx, const float* slope, const float* upstream, std::int64_t count,

@@ -2,6 +2,7 @@
 // with mirrored kernels and exchanged channels. No kernel stores the spatial result of a channel pair (its
 // traffic would cost more than the arithmetic): a thread keeps the running time window in registers instead.
 #include "kernels/cuda/kernels.hpp"
+#include "kernels/cuda/scratch.hpp"
 #include "kernels/cuda/sepconv3d_plain.hpp"
 #include "kernels/cuda/sepconv3d_tile.hpp"
 
@@ -305,21 +306,6 @@ Convolution transposed(const Convolution& c) {
   return r;
 }
 
-/// Scratch memory that is given back at the end of the scope.
-class Scratch {
- public:
-  Scratch(const Queue& queue, std::size_t count)
-      : queue_(queue), memory_(static_cast<float*>(scratch_acquire(queue, count * sizeof(float)))) {}
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { scratch_release(queue_, memory_); }
-  float* data() const { return memory_; }
-
- private:
-  const Queue& queue_;
-  float* memory_;
-};
-
 std::size_t packed_size(const Convolution& c) {
   return static_cast<std::size_t>(c.out_channels) * c.in_channels * c.packed_pair();
 }
@@ -368,7 +354,7 @@ bool try_weights(float* dspatial, float* dtemporal, const float* dy, const float
   const int groups = ceil_div(c.out_channels, kTileChannels) * ceil_div(c.in_channels, warps);
   const int chunk = ceil_div(c.in_t, chunk_count(c.batch * groups * tiles(c), c.in_t, K::T - 1));
   const int blocks = tiles(c) * ceil_div(c.in_t, chunk), parts = blocks * c.batch;
-  const Scratch partials(queue, static_cast<std::size_t>(parts) * pairs * kWeightsPerPair<K>);
+  const Scratch<float> partials(queue, static_cast<std::size_t>(parts) * pairs * kWeightsPerPair<K>);
   gpu::launch(weight_tiles<K>, dim3(blocks, groups, c.batch), 32 * warps, weight_shared_bytes<K>(warps),
               queue.stream, partials.data(), dy, x, packed, c, chunk);
   gpu::launch(sum_partials, ceil_div(pairs * kWeightsPerPair<K>, kPackThreads), kPackThreads, 0, queue.stream,
@@ -386,7 +372,7 @@ void convolve(float* y, const float* x, const float* spatial, const float* tempo
   const std::int64_t count =
       static_cast<std::int64_t>(c.batch) * c.out_t * c.out_h * c.out_w * c.out_channels;
   if (count == 0) return;
-  const Scratch packed(queue, packed_size(c));
+  const Scratch<float> packed(queue, packed_size(c));
   pack(packed.data(), spatial, temporal, c, mirrored, queue);
   if (try_convolve<FirstLayer>(y, x, packed.data(), c, accumulate, queue)) return;
   if (try_convolve<SecondLayer>(y, x, packed.data(), c, accumulate, queue)) return;
@@ -408,7 +394,7 @@ void grad_input(float* dx, const float* dy, const float* spatial, const float* t
 void grad_weight(float* dspatial, float* dtemporal, const float* dy, const float* x, const float* spatial,
                  const float* temporal, const SepConv3dShape& shape, const Queue& queue) {
   const Convolution c = forward_convolution(shape);
-  const Scratch packed(queue, packed_size(c));
+  const Scratch<float> packed(queue, packed_size(c));
   pack(packed.data(), spatial, temporal, c, false, queue);
   if (try_weights<FirstLayer>(dspatial, dtemporal, dy, x, packed.data(), c, queue)) return;
   if (try_weights<SecondLayer>(dspatial, dtemporal, dy, x, packed.data(), c, queue)) return;
