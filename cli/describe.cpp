@@ -7,6 +7,7 @@
 #include "engine/system_memory.hpp"
 #include "training/memory_estimate.hpp"
 #include "training/trainability.hpp"
+#include "training/trainer.hpp"
 
 namespace fovea::cli {
 namespace {
@@ -31,7 +32,9 @@ struct Described {
   TrainingOptions training;
   BatchShapes batches;
   std::string why_untrainable;
-  bool configured = false;   // by a run configuration, not a model file
+  bool configured = false;  // by a run configuration, not a model file
+  std::vector<std::string>
+      frozen;                // name prefixes that are not trained, or were not in a model file's training
   std::size_t resident = 0;  // memory that the program takes, with the data where they were loaded
 };
 
@@ -68,7 +71,7 @@ Described read_configured(const Options& options, const Placement& placement) {
     described.model = make_configured(config, &data.training(), placement);
     data.training().check_fits(*described.model);
   }
-  const Model& model = *described.model;
+  const Model& model = freeze(*described.model, described.frozen = config.training.freeze);
   if (config.static_data) {
     described.why_untrainable = why_untrainable(model);
     described.batches = batch_shapes(model, *config.static_data);
@@ -84,8 +87,9 @@ Described read_file(const Options& options, const Placement& placement) {
   if (!options.overrides.empty())
     throw ConfigError("describe", "overrides need a configuration, not a model file");
   Described described;
-  described.model = load_model(options.what, placement).model;
-  const Model& model = *described.model;
+  LoadedModel loaded = load_model(options.what, placement);
+  described.model = std::move(loaded.model);
+  const Model& model = freeze(*described.model, described.frozen = frozen_of(loaded.provenance));
   DataOptions one_sample;
   one_sample.batch_size = one_sample.num_val_clips = 1;
   one_sample.train_chunk_size = one_sample.clip_length = model.takes_movies() ? model.in_shape()[1] : 1;
@@ -130,6 +134,24 @@ void print_memory(const Described& described) {
                megabytes(described.resident + memory->peak()));
 }
 
+/// What training leaves as it is, name by name, and how much it changes.
+void print_frozen(const Described& described) {
+  if (described.frozen.empty()) return;
+  std::int64_t learnt = 0;
+  for (const NamedTensor& one : described.model->tensors())
+    if (one.role == Role::parameter && !one.frozen) learnt += one.tensor.elements();
+  for (const std::string& name : described.frozen) {
+    std::int64_t parameters = 0, statistics = 0;
+    for (const NamedTensor& one : described.model->tensors()) {
+      if (one.name != name && one.name.rfind(name + '.', 0) != 0) continue;
+      if (one.role == Role::parameter) parameters += one.tensor.elements();
+      if (one.role == Role::statistic) ++statistics;
+    }
+    fmt::print("frozen: {} ({} parameters, {} tensors of batch statistics)\n", name, parameters, statistics);
+  }
+  fmt::print("trained: {} of {} parameters\n", learnt, described.model->parameter_count());
+}
+
 void print_layers(const Model& model, const Shape& sample) {
   const ModelDescription description = model.describe(sample);
   fmt::print("{}\n\n", description.tree);
@@ -159,6 +181,7 @@ Status describe(const Options& options) {
   const Model& model = *described.model;
   const Shape in = model.in_shape();
   print_layers(model, model.takes_movies() ? Shape{in[0], described.batches.chunk_frames, in[2], in[3]} : in);
+  print_frozen(described);
   print_memory(described);
   return 0;
 }

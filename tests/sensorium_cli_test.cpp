@@ -183,6 +183,20 @@ TEST_CASE("a frozen core on one more session: bits of the core stay, the known r
   const std::string frozen = transferred("frozen", "[core]");
   CHECK(compare(frozen, "core.") == std::pair{core, 0});
   CHECK(compare(frozen, "readout.21067-10-18.").second >= 3);  // goes on learning
+  // describe says so, of the trained model and of the configuration.
+  const std::string run = frozen.substr(0, frozen.rfind('/'));
+  std::int64_t in_core = 0, elsewhere = 0;
+  const LoadedModel transferred_model = load_model(run + "/model.safetensors", {cpu(), DType::f32});
+  for (const NamedTensor& one : transferred_model.model->tensors())
+    if (one.role == Role::parameter)
+      (one.name.rfind("core.", 0) == 0 ? in_core : elsewhere) += one.tensor.elements();
+  REQUIRE(in_core > 0);
+  for (const std::string& what : {run + "/model.safetensors", run + "/config.yaml"}) {
+    const std::string shown = visual.done({"describe", what}).out;
+    CHECK(mentions(shown, text("frozen: core (", in_core, " parameters, ")));
+    CHECK(mentions(shown, text("trained: ", elsewhere, " of ", in_core + elsewhere, " parameters\n")));
+  }
+  CHECK_FALSE(mentions(visual.done({"describe", first}).out, "frozen"));
   const std::string both = transferred("frozen_both", "[core, readout.21067-10-18, shifter.21067-10-18]");
   CHECK(compare(both, "core.") == std::pair{core, 0});
   CHECK(compare(both, "readout.21067-10-18.").first >= 5);  // as it was copied

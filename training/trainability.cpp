@@ -2,6 +2,7 @@
 
 #include "data/sample_form.hpp"
 #include "models/json.hpp"
+#include "models/parameters.hpp"
 
 namespace fovea {
 namespace {
@@ -67,6 +68,21 @@ void check_neurons(const Model& model, const std::string& session, std::int64_t 
   if (model.n_neurons(session) != neurons)
     throw ShapeError("train", text("session ", session, " has ", neurons, " neurons, the model has ",
                                    model.n_neurons(session)));
+}
+
+Model& freeze(Model& model, const std::vector<std::string>& prefixes) {
+  for (const std::string& prefix : prefixes) {
+    if (prefix.empty() || !model.freeze(prefix)) {
+      std::vector<std::string> known{"core"};
+      for (const std::string& session : model.sessions()) {
+        known.push_back("readout." + session);
+        if (model.pupil_columns() > 0) known.push_back("shifter." + session);
+      }
+      throw ConfigError("training", text("freeze names no tensors: '", prefix, "', did you mean '",
+                                         nearest_name(prefix, known), "'?"));
+    }
+  }
+  return model;
 }
 
 std::string why_untrainable(const Model& model) {

@@ -18,6 +18,9 @@ void check_fits(const Model& model, const StaticDataSet& data);
 /// does not know it.
 void check_neurons(const Model& model, const std::string& session, std::int64_t neurons);
 
+/// Applies training.freeze; ConfigError for a prefix that names nothing. Returns the model.
+Model& freeze(Model& model, const std::vector<std::string>& prefixes);
+
 /// Why a model cannot be trained whatever the data, as `rule: values`; empty where it can.
 std::string why_untrainable(const Model& model);
 /// Why a model cannot be trained with these samples and validation clips, as `rule: values`; empty where it

@@ -26,21 +26,6 @@ double seconds_since(Clock::time_point start) {
 
 bool raised(const std::atomic<bool>* stop) { return stop && stop->load(); }
 
-Model& frozen(Model& model, const std::vector<std::string>& prefixes) {
-  for (const std::string& prefix : prefixes) {
-    if (prefix.empty() || !model.freeze(prefix)) {
-      std::vector<std::string> known{"core"};
-      for (const std::string& session : model.sessions()) {
-        known.push_back("readout." + session);
-        if (model.pupil_columns() > 0) known.push_back("shifter." + session);
-      }
-      throw ConfigError("training", text("freeze names no tensors: '", prefix, "', did you mean '",
-                                         nearest_name(prefix, known), "'?"));
-    }
-  }
-  return model;
-}
-
 }  // namespace
 
 std::string create_run_folder(const std::string& output, const std::string& experiment) {
@@ -66,7 +51,7 @@ std::string create_run_folder(const std::string& output, const std::string& expe
 }
 
 Trainer::Trainer(Model& model, const TrainingData& data, const RunOptions& options, TrainingHooks hooks)
-    : model_(frozen(model, options.training.freeze)),
+    : model_(freeze(model, options.training.freeze)),
       data_(data),
       options_(options),
       hooks_(std::move(hooks)),
@@ -258,6 +243,7 @@ std::string Trainer::provenance() const {
   object.update(data_.provenance());
   object["best_epoch"] = state_.best.epoch;
   object["val_evaluation_loss"] = write_number(state_.best.metric);
+  if (!options_.training.freeze.empty()) object["frozen"] = options_.training.freeze;
   return object.dump();
 }
 
@@ -309,6 +295,16 @@ void record_scores(const std::string& model_path, const std::vector<SessionScore
   }
   file.metadata["provenance"] = provenance.dump();
   write_safetensors(model_path, file);
+}
+
+std::vector<std::string> frozen_of(const std::string& provenance) {
+  const Json object = parse_json("provenance", provenance);
+  const auto found = object.is_object() ? object.find("frozen") : object.end();
+  if (!object.is_object() || found == object.end() || found->is_null()) return {};
+  const auto is_text = [](const Json& one) { return one.is_string(); };
+  if (!found->is_array() || !std::all_of(found->begin(), found->end(), is_text))
+    throw FormatError("provenance", text("frozen needs a list of names: ", found->dump()));
+  return found->get<std::vector<std::string>>();
 }
 
 std::optional<Normalization> normalization_of(const std::string& provenance, const std::string& session) {

@@ -77,6 +77,9 @@ class Trainer {
 /// Adds test scores per neuron to the provenance of a model file.
 void record_scores(const std::string& model_path, const std::vector<SessionScores>& scores);
 
+/// What a model's provenance says was frozen when it was trained (training.freeze).
+std::vector<std::string> frozen_of(const std::string& provenance);
+
 /// The normalisation of a session's stimulus in a model's provenance, which may be one for all sessions;
 /// empty when there is none.
 std::optional<Normalization> normalization_of(const std::string& provenance, const std::string& session = {});
