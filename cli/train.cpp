@@ -211,6 +211,9 @@ Status train(PreparedRun run, const Options& options) {
   check_training_memory(*model, run.config.training, data.batch_shapes(*model));
   Progress progress(run.config.training.max_epochs, checkpoint ? checkpoint->state.epoch : 0,
                     isatty(STDERR_FILENO));
+  if (run.config.init_at_receptive_fields && !run.resumed)
+    progress.line(
+        text("positions of ", data.start_at_receptive_fields(*model), " neurons start where they respond"));
   if (!options.from.empty()) start_from(*model, options.from, progress);
 
   std::optional<Log> log;

@@ -1,5 +1,8 @@
 #include "fovea/firing_rate_encoder.hpp"
 
+#include <algorithm>
+#include <cmath>
+
 #include "models/mlp.hpp"
 #include "models/multi_readout.hpp"
 #include "models/parameters.hpp"
@@ -151,6 +154,12 @@ class Encoder : public SessionModel {
 
   ModelDescription describe(const Shape& sample) const override;
   const ImageReadout& readout(const std::string& session) const { return readouts_->own(index_of(session)); }
+  /// Pixel of the image (x, y) that the first pixel of the readout's map is centred on, and pixels between
+  /// two.
+  struct MapPlace {
+    double first[2], step;
+  };
+  MapPlace map_place() const;
 
  private:
   struct Shifter : Module {
@@ -233,6 +242,19 @@ ModelDescription Encoder::describe(const Shape& sample) const {
   return result;
 }
 
+Encoder::MapPlace Encoder::map_place() const {
+  MapPlace place{{0, 0}, 1};
+  for (std::size_t l = 0; l <= core_.stack().front(); ++l)
+    for (const auto& conv : core_.layers()[l]->convs()) {
+      const Conv2dLayer::Geometry& g = conv->geometry();
+      const double reach = static_cast<double>((g.kernel - 1) * g.dilation) / 2;
+      place.first[0] += place.step * (reach - static_cast<double>(g.padding[1]));
+      place.first[1] += place.step * (reach - static_cast<double>(g.padding[0]));
+      place.step *= static_cast<double>(g.stride);
+    }
+  return place;
+}
+
 std::unique_ptr<Model> make(const Json& json, const Placement& placement, std::uint64_t seed) {
   const Section section = parameter_table().parse(json, common_keys());
   const Parts parts = read_parts(section);
@@ -276,10 +298,14 @@ std::unique_ptr<Model> make_firing_rate_encoder(const FiringRateEncoderOptions& 
   return make(json, placement, seed);
 }
 
-static const ImageReadout& readout_of(const Model& model, const std::string& session) {
+static const Encoder& encoder_of(const Model& model) {
   const auto* encoder = dynamic_cast<const Encoder*>(&model);
   if (!encoder) throw ConfigError(model.class_name(), "has no readouts of FiringRateEncoder");
-  return encoder->readout(session);
+  return *encoder;
+}
+
+static const ImageReadout& readout_of(const Model& model, const std::string& session) {
+  return encoder_of(model).readout(session);
 }
 
 Shape factorized_weight_shape(const Model& model, const std::string& session) {
@@ -289,6 +315,33 @@ Shape factorized_weight_shape(const Model& model, const std::string& session) {
 
 Tensor readout_positions(const Model& model, const std::string& session) {
   return readout_of(model, session).positions();
+}
+
+std::int64_t set_readout_positions(Model& model, const std::string& session, const Tensor& pixels) {
+  const Encoder& encoder = encoder_of(model);
+  const ImageReadout& readout = encoder.readout(session);
+  const Tensor positions = readout.free_positions();
+  const ImageReadout::Geometry& g = readout.geometry();
+  if (pixels.shape() != Shape{g.neurons, 2})
+    throw ShapeError("set_readout_positions", text("pixels must be ", Shape{g.neurons, 2}, " for session ",
+                                                   session, ": ", pixels.shape()));
+  const Encoder::MapPlace place = encoder.map_place();
+  const std::vector<double> wanted = pixels.to(DType::f64).to_vector<double>();
+  std::vector<double> values = positions.to(DType::f64).to_vector<double>();
+  const double sizes[2] = {static_cast<double>(g.width), static_cast<double>(g.height)};
+  std::int64_t placed = 0;
+  for (std::size_t n = 0; n + 1 < values.size(); n += 2) {
+    if (!std::isfinite(wanted[n]) || !std::isfinite(wanted[n + 1])) continue;
+    ++placed;
+    for (std::size_t axis = 0; axis < 2; ++axis) {
+      const double size = sizes[axis], index = (wanted[n + axis] - place.first[axis]) / place.step;
+      const double at =
+          readout.aligns_corners() ? (size > 1 ? 2 * index / (size - 1) - 1 : 0) : (2 * index + 1) / size - 1;
+      values[n + axis] = std::clamp(at, -1.0, 1.0);
+    }
+  }
+  positions.copy_from(Tensor::from(values, positions.shape(), cpu_device(1)).to(positions.dtype()));
+  return placed;
 }
 
 Tensor factorized_weight(const Model& model, const std::string& session, std::int64_t first,

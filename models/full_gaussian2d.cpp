@@ -88,6 +88,12 @@ class FullGaussian2d : public ImageReadout {
     return grid_index_ ? gather(mu_, grid_index_, 1) : mu_;
   }
 
+  Tensor free_positions() const override {
+    if (mu_ && !grid_index_) return mu_;
+    throw ConfigError(name, text("positions are not free but ", predictor_ ? "predicted" : "shared"));
+  }
+  bool aligns_corners() const override { return options_.align_corners; }
+
   Shape noise_shape(std::int64_t batch) const override {
     return {options_.batch_sample ? batch : 1, geometry().neurons, 2};
   }

@@ -27,6 +27,10 @@ Tensor ImageReadout::positions() const {
   throw ConfigError("readout", text("has masks instead of positions: ", line()));
 }
 
+Tensor ImageReadout::free_positions() const {
+  throw ConfigError("readout", text("has masks instead of positions: ", line()));
+}
+
 Tensor ImageReadout::add_bias(const SessionOptions& session, const Placement& p) {
   const std::int64_t neurons = geometry_.neurons;
   Tensor bias = add_tensor("bias", Role::parameter, Tensor::zeros({neurons}, p.dtype, p.device));

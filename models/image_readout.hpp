@@ -34,6 +34,9 @@ class ImageReadout : public Module {
   virtual Tensor weight(std::int64_t first, std::int64_t count) const;
   /// Positions (1,N,1,2), x first; ConfigError where the class has none.
   virtual Tensor positions() const;
+  /// The parameter behind them, where each neuron has its own; ConfigError where it has not.
+  virtual Tensor free_positions() const;
+  virtual bool aligns_corners() const { return true; }
   /// Shape of the draws of a training pass; rank 0 where nothing is drawn.
   virtual Shape noise_shape(std::int64_t) const { return {}; }
   const Geometry& geometry() const { return geometry_; }

@@ -137,6 +137,24 @@ TEST_CASE("an interrupted training goes on to the same bits") {
 
 // ---- transfer
 
+TEST_CASE("positions start where neurons respond when the configuration says so") {
+  const Visual& visual = Visual::get();
+  const std::string free = "model.readout.grid_mean_predictor=null",
+                    from_responses = "model.init_positions=responses";
+  const CommandResult result = visual.done(
+      {"train", "gaussian.yaml", free, from_responses, "experiment=placed", "training.max_epochs=1"});
+  CHECK(mentions(result.err, "neurons start where they respond"));
+  const std::string run = visual.newest_run("placed");
+  CHECK(mentions(read_bytes(run + "/config.yaml"), "init_positions: responses"));
+  CHECK(mentions(visual.done({"describe", run + "/config.yaml"}).out, "FullGaussian2d"));
+  CHECK_FALSE(
+      mentions(visual.done({"train", "gaussian.yaml", free, "experiment=drawn", "training.max_epochs=1"}).err,
+               "where they respond"));
+  visual.refused({"train", "gaussian.yaml", from_responses, "experiment=refused"}, {"predicted"});
+  visual.refused({"train", "factorized.yaml", from_responses, "experiment=refused"}, {"masks"});
+  CHECK_FALSE(fs::exists(visual / "runs/refused"));
+}
+
 TEST_CASE("a frozen core on one more session: bits of the core stay, the known readout is copied") {
   const Visual& visual = Visual::get();
   const std::string only = "data.paths=[" + golden_zip(golden_keys[0]) + "]";

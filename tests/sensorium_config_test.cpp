@@ -161,6 +161,26 @@ TEST_CASE("unknown names give the nearest one") {
   for (const Tier tier : all_tiers) CHECK(parse_tier(to_string(tier)) == tier);
 }
 
+TEST_CASE("init_positions is a word of the model section that the model never sees") {
+  const auto parse = [](const std::string& positions, const std::string& format) {
+    return parse_run_config(Json::parse(R"({"model": {"class": "FiringRateEncoder", "init_positions": )" +
+                                        positions + R"(}, "data": )" + format + "}"));
+  };
+  const std::string images = R"({"format": "sensorium_static", "paths": ["a"]})";
+  const RunConfig config = parse(R"("responses")", images);
+  CHECK(config.init_at_receptive_fields);
+  CHECK_FALSE(config.model.contains("init_positions"));
+  CHECK(write_run_config(config)["model"]["init_positions"] == "responses");
+  CHECK_FALSE(parse("null", images).init_at_receptive_fields);
+  CHECK_FALSE(write_run_config(parse("null", images))["model"].contains("init_positions"));
+  CHECK(error_of([&] { parse(R"("response")", images); }).find("did you mean 'responses'") !=
+        std::string::npos);
+  CHECK(error_of([&] { parse("true", images); }).find("responses or null") != std::string::npos);
+  CHECK(error_of([&] {
+          parse(R"("responses")", R"({"path": "movies"})");
+        }).find("needs data.format: sensorium_static") != std::string::npos);
+}
+
 TEST_CASE("neuron_n draws from all neurons, whatever areas and layers say") {
   const TinySession tiny;
   Written written(tiny.files);

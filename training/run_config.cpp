@@ -157,6 +157,20 @@ static void parse_data(Json section, DataSection needed, RunConfig& config) {
 
 Json write_data_options(const DataOptions& options) { return data_table().write(options); }
 
+/// Of the `model:` section, but about the data: the model does not know it.
+static void take_init_positions(RunConfig& config) {
+  constexpr auto key = "init_positions";
+  if (!config.model.is_object() || !config.model.contains(key)) return;
+  const Json given = config.model[key];
+  config.model.erase(key);
+  if (given.is_null()) return;
+  if (!given.is_string() || given != "responses")
+    refuse_value("model", key, "responses or null" + nearest_hint(given, {"responses", "null"}), given);
+  if (!config.static_data)
+    throw ConfigError("model", text(key, ": responses needs data.format: ", static_format));
+  config.init_at_receptive_fields = true;
+}
+
 RunConfig parse_run_config(const Json& document, DataSection data) {
   RunConfig config = top_table().parse(document, sections);
   const auto section = [&](const char* name) { return document.contains(name) ? document[name] : Json(); };
@@ -165,6 +179,7 @@ RunConfig parse_run_config(const Json& document, DataSection data) {
     refuse_value("config", "model", "a section", config.model);
   check_finite("model", config.model);
   parse_data(section("data"), data, config);
+  take_init_positions(config);
   config.training = parse_training_options(section("training"));
   return config;
 }
@@ -192,6 +207,7 @@ RunConfig read_run_config(const std::string& path, const std::vector<std::string
 Json write_run_config(const RunConfig& config) {
   Json document = top_table().write(config);
   document["model"] = config.model;
+  if (config.init_at_receptive_fields) document["model"]["init_positions"] = "responses";
   document["data"] =
       config.static_data ? write_static_data_options(*config.static_data) : write_data_options(config.data);
   document["training"] = write_training_options(config.training);

@@ -21,6 +21,7 @@ struct RunConfig {
   DataOptions data;  ///< of movies; of another format only `format` is set
   std::optional<StaticDataOptions> static_data;  ///< where data.format is sensorium_static
   TrainingOptions training;
+  bool init_at_receptive_fields = false;  ///< model.init_positions: responses; it is not in `model`
 };
 
 /// Where the `data:` section is optional it may lack its path, which is empty then, or be missing.

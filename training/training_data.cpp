@@ -1,5 +1,7 @@
 #include "training/training_data.hpp"
 
+#include "fovea/receptive_fields.hpp"
+
 #include "data/sampler.hpp"
 #include "training/run_config.hpp"
 #include "training/trainability.hpp"
@@ -35,6 +37,10 @@ class MovieTrainingData final : public TrainingData {
   std::unique_ptr<Validation> validation(const Model& model) const override {
     return std::make_unique<ClipValidation>(ValidationClips(
         data_, options_, model.placement().dtype, model.placement().device, sample_form(model, options_)));
+  }
+
+  std::int64_t start_at_receptive_fields(Model&) const override {
+    throw ConfigError("model", "init_positions: responses needs static images");
   }
 
   bool has_tests() const override {
@@ -100,6 +106,10 @@ class StaticTrainingData final : public TrainingData {
   }
   std::unique_ptr<Validation> validation(const Model& model) const override {
     return std::make_unique<TierValidation>(data_, model.placement());
+  }
+
+  std::int64_t start_at_receptive_fields(Model& model) const override {
+    return fovea::start_at_receptive_fields(model, data_);
   }
 
   bool has_tests() const override {

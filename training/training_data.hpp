@@ -35,6 +35,10 @@ class TrainingData {
   virtual std::unique_ptr<TrainingBatches> training_batches(const Model& model, std::uint64_t seed) const = 0;
   virtual std::unique_ptr<Validation> validation(const Model& model) const = 0;
 
+  /// Sets the positions of readouts to where neurons respond, and returns how many; ConfigError where
+  /// positions are not free, or where the data are movies.
+  virtual std::int64_t start_at_receptive_fields(Model& model) const = 0;
+
   virtual bool has_tests() const = 0;
   /// Scores on the test part of every session that the model knows. Error where there is none.
   virtual std::vector<SessionScores> evaluate(const Model& model) const = 0;

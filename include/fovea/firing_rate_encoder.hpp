@@ -44,6 +44,11 @@ class FiringRateEncoder {
 /// shared or predicted ones. ConfigError for other readouts and models.
 Tensor readout_positions(const Model& model, const std::string& session);
 
+/// Sets them to pixels (N,2) of the image, x first, by way of where the core's map lies on it; at the map's
+/// border where it does not reach them, left as they are where NaN. Returns how many were set. ConfigError
+/// for other readouts and models, and for shared and predicted positions.
+std::int64_t set_readout_positions(Model& model, const std::string& session, const Tensor& pixels);
+
 /// Shape (N,C,H,W) of the weights of a session's FullFactorized2d: what factorized_weight would allocate.
 Shape factorized_weight_shape(const Model& model, const std::string& session);
 /// masks * features of the neurons from `first` on (count, C,H,W), all of them by default: `weight` of the
