@@ -18,7 +18,7 @@ Tensor converted(const StoredArray& array, const std::vector<std::int64_t>& begi
                  const std::vector<std::int64_t>& count, const Shape& shape,
                  const std::vector<std::int64_t>& strides, const Placement& placement,
                  const Normalization& normalization) {
-  const bool in_place = placement.device.kind() != DeviceKind::cuda;
+  const bool in_place = placement.device.on_host();
   const Tensor host(shape, placement.dtype, in_place ? placement.device : cpu_device(1));
   if (placement.dtype == DType::f64) {
     array.convert(begin, count, host.data<double>(), strides, normalization);

@@ -382,7 +382,7 @@ Tensor read_npy(const std::string& path, DType dtype, const Device& device) {
 }
 
 void write_npy(const std::string& path, const Tensor& tensor) {
-  const Tensor host = tensor.device().kind() == DeviceKind::cuda ? tensor.to(cpu_device(1)) : tensor;
+  const Tensor host = tensor.device().on_host() ? tensor : tensor.to(cpu_device(1));
   const char* descr = host.dtype() == DType::f32 ? "<f4" : host.dtype() == DType::f64 ? "<f8" : "<i8";
   AtomicFile file(path);
   file.write(npy_header(descr, host.shape().vector()));

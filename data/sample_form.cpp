@@ -49,7 +49,7 @@ Tensor samples_of(const Tensor& clip, const SampleForm& form) {
   if (!form.images) return clip;
   const Shape stacked = form.stimulus(1, shape[1], shape[2], shape[3], shape[4]);
   if (form.as_stored()) return clip.reshape(stacked);
-  const bool host = clip.device().kind() != DeviceKind::cuda;
+  const bool host = clip.device().on_host();
   const Tensor frames = host ? clip : clip.to(cpu_device(1));
   const Tensor images(stacked, clip.dtype(), frames.device());
   const std::int64_t pixels = shape[2] * shape[3];

@@ -96,7 +96,7 @@ BatchBuffer::BatchBuffer(const DataSet& data, std::int64_t clips, std::int64_t f
     : data_(data), clips_(clips), frames_(frames), form_(form) {
   if (dtype != DType::f32 && dtype != DType::f64)
     throw ShapeError("BatchBuffer", text("f32 or f64 expected: ", dtype));
-  const bool host = device.kind() != DeviceKind::cuda;
+  const bool host = device.on_host();
   const Device memory = host ? device : cpu_device(1);
   const Shape shape = form.stimulus(clips, frames, data.height, data.width, data.channels);
   stimulus_ = Tensor(shape, dtype, memory);

@@ -37,7 +37,7 @@ void StaticSession::read(const std::vector<std::int64_t>& trials, const StaticBa
 }
 
 StaticBatch StaticSession::read(const std::vector<std::int64_t>& trials, const Placement& placement) const {
-  const bool in_place = placement.device.kind() != DeviceKind::cuda;
+  const bool in_place = placement.device.on_host();
   const Device host = in_place ? placement.device : cpu_device(1);
   const auto count = static_cast<std::int64_t>(trials.size());
   const Shape image = image_shape();

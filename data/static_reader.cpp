@@ -6,7 +6,7 @@ namespace fovea {
 
 StaticReader::StaticReader(const StaticDataSet& data, DType dtype, const Device& device)
     : data_(data), device_(device) {
-  const Device host = device.kind() == DeviceKind::cuda ? cpu_device(1) : device;
+  const Device host = device.on_host() ? device : cpu_device(1);
   const Shape image = data.sessions.at(0).image_shape();
   const std::int64_t batch = data.options.batch_size;
   slots_.resize(static_cast<std::size_t>(held(data.options)));
@@ -73,7 +73,7 @@ void StaticReader::work() {
 
 Tensor StaticReader::on_device(const Tensor& values, std::int64_t rows, Tensor& copy) const {
   Tensor part = rows == values.shape()[0] ? values : values.rows(0, rows);
-  if (device_.kind() != DeviceKind::cuda) return part;
+  if (device_.on_host()) return part;
   if (!copy) copy = Tensor(values.shape(), values.dtype(), device_);
   Tensor there = copy.rows(0, rows);
   there.copy_from(part);

@@ -260,7 +260,7 @@ template void StoredArray::convert(const std::vector<std::int64_t>&, const std::
                                    const Normalization&) const;
 
 Tensor StoredArray::to_tensor(DType dtype, const Device& device) const {
-  const bool host = device.kind() != DeviceKind::cuda;
+  const bool host = device.on_host();
   const Tensor tensor(Shape(shape_), dtype, host ? device : cpu_device(1));
   const std::vector<std::int64_t> begin(shape_.size(), 0), strides = row_major_strides(shape_, 1);
   if (dtype == DType::f32)

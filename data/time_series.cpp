@@ -54,7 +54,7 @@ Tensor TimeSeries::read(std::int64_t begin, std::int64_t end, DType dtype, const
     throw ShapeError("TimeSeries::read", text("frames ", begin, " .. ", end, " outside 0 .. ", frames_));
   const Shape shape =
       movie_ ? Shape{1, end - begin, height_, width_, channels_} : Shape{1, end - begin, channels_};
-  const bool host = device.kind() != DeviceKind::cuda;
+  const bool host = device.on_host();
   const Tensor tensor(shape, dtype, host ? device : cpu_device(1));
   if (dtype == DType::f32)
     read(begin, end, tensor.data<float>(), normalization);

@@ -18,6 +18,8 @@ class Storage;  // engine/storage.hpp
 class Memory {
  public:
   virtual ~Memory() = default;
+  /// Whether the host may read and write it where it lies; elsewhere only the copies below and kernels may.
+  virtual bool on_host() const { return true; }
   /// 64-byte aligned, uninitialised (0xFF in debug builds, so that a read before a write shows as NaN).
   virtual void* allocate(std::size_t bytes);
   virtual void release(void* memory, std::size_t bytes);
@@ -40,7 +42,7 @@ struct Backend : std::enable_shared_from_this<Backend> {
   Isa isa = Isa::reference;
   std::string description;
   std::unique_ptr<ThreadPool> pool;
-  std::unique_ptr<Memory> memory;
+  std::shared_ptr<Memory> memory;
   std::shared_ptr<const Tables> tables;
   void* stream = nullptr;
   std::mutex scratch_mutex;
@@ -53,6 +55,6 @@ struct Backend : std::enable_shared_from_this<Backend> {
 };
 
 /// Host memory is where tensors of this backend can be read directly.
-inline bool is_host(const Backend& backend) { return backend.kind != DeviceKind::cuda; }
+inline bool is_host(const Backend& backend) { return backend.memory->on_host(); }
 
 }  // namespace fovea

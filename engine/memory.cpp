@@ -89,6 +89,7 @@ Backend::Backend() = default;
 Backend::~Backend() = default;
 
 DeviceKind Device::kind() const { return backend_->kind; }
+bool Device::on_host() const { return is_host(*backend_); }
 int Device::threads() const { return backend_->pool->size(); }
 Isa Device::isa() const { return backend_->isa; }
 MemoryStatistics Device::memory() const { return backend_->memory->statistics(); }

@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "engine/backend.hpp"
-#include "engine/emulator/runtime.hpp"
+#include "engine/emulator/guarded_memory.hpp"
 #include "fovea/error.hpp"
 
 namespace fovea {
@@ -69,11 +69,13 @@ Device cpu_device(int threads, Isa isa) {
 }
 
 Device device_with_tables(const Device& device, const KernelTables<float>& f32) {
+  const Backend& other = device.backend();
   auto backend = host_backend(device.kind(), device.threads());
   backend->isa = device.isa();
-  backend->stream = device.backend().stream;
-  backend->stream_owner = device.backend().stream_owner;
-  backend->tables = complete_tables(f32, reference_tables<double>());
+  backend->memory = other.memory;
+  backend->stream = other.stream;
+  backend->stream_owner = other.stream_owner;
+  backend->tables = complete_tables(f32, other.tables->f64);
   return Device(backend);
 }
 
@@ -96,10 +98,12 @@ class EmulatorMemory : public Memory {
 
 }  // namespace
 
-Device emulator_device(int threads, unsigned order_seed) {
+static Device emulator_device(int threads, unsigned order_seed, std::shared_ptr<Memory> memory,
+                              simt::MemoryGuard* guard) {
   auto backend = host_backend(DeviceKind::emulator, threads);
-  backend->memory = std::make_unique<EmulatorMemory>();
+  backend->memory = std::move(memory);
   auto options = std::make_shared<simt::Options>();
+  options->guard = guard;
   options->workers = static_cast<unsigned>(backend->pool->size());
   options->seed = order_seed;
   backend->stream = options.get();
@@ -107,10 +111,20 @@ Device emulator_device(int threads, unsigned order_seed) {
   backend->tables = complete_tables(emulator_tables(), {});
   return Device(backend);
 }
+
+Device emulator_device(int threads, unsigned order_seed) {
+  return emulator_device(threads, order_seed, std::make_shared<EmulatorMemory>(), nullptr);
+}
+
+Device guarded_emulator_device(int threads, unsigned order_seed) {
+  const auto memory = std::make_shared<simt::GuardedMemory>();
+  return emulator_device(threads, order_seed, memory, memory.get());
+}
 #else
 Device emulator_device(int, unsigned) {
   throw DeviceError("device", "this build has no emulator: configure with -Demulator=enabled");
 }
+Device guarded_emulator_device(int, unsigned) { return emulator_device(); }
 #endif
 
 #if !FOVEA_CUDA

@@ -8,26 +8,11 @@
 namespace fovea {
 namespace {
 
-enum class EntryName {
-#define X(op, entry) op##_##entry,
-  FOVEA_KERNEL_ENTRIES(X)
-#undef X
-};
-
-const char* entry_name(EntryName entry) {
-  static constexpr const char* names[] = {
-#define X(op, entry) #op "." #entry,
-      FOVEA_KERNEL_ENTRIES(X)
-#undef X
-  };
-  return names[static_cast<std::size_t>(entry)];
-}
-
 template <class Function>
 struct Empty;
 template <class... Args>
 struct Empty<void (*)(Args...)> {
-  template <EntryName entry>
+  template <KernelEntry entry>
   static void call(Args...) {
     throw DeviceError("kernels", text("this device has no kernel ", entry_name(entry)));
   }
@@ -37,7 +22,7 @@ template <class T>
 void fill_empty(KernelTables<T>& tables) {
 #define X(op, entry)    \
   if (!tables.op.entry) \
-    tables.op.entry = Empty<decltype(tables.op.entry)>::template call<EntryName::op##_##entry>;
+    tables.op.entry = Empty<decltype(tables.op.entry)>::template call<KernelEntry::op##_##entry>;
   FOVEA_KERNEL_ENTRIES(X)
 #undef X
 }
@@ -55,6 +40,15 @@ std::vector<EntryStatus> status_of(const KernelTables<float>& tables) {
 }
 
 }  // namespace
+
+const char* entry_name(KernelEntry entry) {
+  static constexpr const char* names[] = {
+#define X(op, entry) #op "." #entry,
+      FOVEA_KERNEL_ENTRIES(X)
+#undef X
+  };
+  return names[static_cast<std::size_t>(entry)];
+}
 
 std::shared_ptr<const Tables> complete_tables(KernelTables<float> f32, KernelTables<double> f64) {
   auto tables = std::make_shared<Tables>();

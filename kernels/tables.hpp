@@ -82,6 +82,15 @@ struct KernelTables {
   X(random, uniform) X(random, normal) X(random, dropout_factors)
 // clang-format on
 
+enum class KernelEntry {
+#define X(op, entry) op##_##entry,
+  FOVEA_KERNEL_ENTRIES(X)
+#undef X
+};
+
+/// "sepconv3d.forward"
+const char* entry_name(KernelEntry entry);
+
 /// What serves an entry of a backend's f32 table.
 enum class EntryOrigin { empty, reference, own };
 
@@ -107,7 +116,12 @@ const std::vector<EntryStatus>& kernel_status(const Device& device);
 template <class T>
 KernelTables<T> reference_tables();
 
-/// A CPU device with other kernels: how tests and the bench compare any two, and how users bring their own.
+/// The emulator in memory that counts as not the host's, as a GPU's: whatever touches it outside a kernel and
+/// the copies of Memory ends the program with SIGSEGV. For tests.
+Device guarded_emulator_device(int threads = 1, unsigned order_seed = 0);
+
+/// A device with other kernels in the same memory: how tests and the bench compare any two, and how users
+/// bring their own.
 Device device_with_tables(const Device& device, const KernelTables<float>& f32);
 
 }  // namespace fovea

@@ -2,6 +2,7 @@
 // values within bounds, nothing written outside, the same bits for every order of threads and blocks and on
 // the GPU, vector accesses or not.
 #pragma once
+#include <cstdlib>
 #include <optional>
 
 #include "tests/cpu_kernels.hpp"
@@ -77,12 +78,13 @@ std::vector<std::vector<float>> device_outputs(const Device& device, const Input
   return results;
 }
 
-/// The GPU of this machine, if it has one.
+/// The GPU of this machine, if it has one. Where FOVEA_NEED_GPU is set its absence is an error.
 inline const std::optional<Device>& gpu() {
   static const std::optional<Device> found = []() -> std::optional<Device> {
     try {
       return cuda_device();
     } catch (const DeviceError&) {
+      if (const char* needed = std::getenv("FOVEA_NEED_GPU"); needed && *needed) throw;
       return std::nullopt;
     }
   }();

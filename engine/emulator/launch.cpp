@@ -126,6 +126,7 @@ unsigned worker_count(const Launch& launch) {
 
 void run(const Launch& launch) {
   check(launch);
+  const OpenMemory open(launch.options.guard);
   const unsigned count = worker_count(launch);
   std::vector<std::unique_ptr<Worker>> workers(count);
   for (std::unique_ptr<Worker>& worker : workers) worker = worker_pool().borrow();

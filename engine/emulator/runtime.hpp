@@ -60,11 +60,37 @@ FOVEA_SIMT_UNCHECKED inline const Self& self() { return *running_thread; }
 constexpr unsigned kWarpSize = 32;
 constexpr unsigned kMaxThreads = 1024;
 
+/// Memory that can be reached between open and close only; they nest.
+class MemoryGuard {
+ public:
+  virtual void open() = 0;
+  virtual void close() = 0;
+
+ protected:
+  ~MemoryGuard() = default;
+};
+
+class OpenMemory {
+ public:
+  explicit OpenMemory(MemoryGuard* guard) : guard_(guard) {
+    if (guard_) guard_->open();
+  }
+  OpenMemory(const OpenMemory&) = delete;
+  OpenMemory& operator=(const OpenMemory&) = delete;
+  ~OpenMemory() {
+    if (guard_) guard_->close();
+  }
+
+ private:
+  MemoryGuard* guard_;
+};
+
 /// How an emulated device runs its launches: what the stream argument of gpu::launch points to (null: the
 /// defaults). A seed other than 0 runs threads and blocks in a shuffled order that depends on the seed only.
 struct Options {
   unsigned workers = 1;  // OS threads over which the blocks are spread
   std::uint64_t seed = 0;
+  MemoryGuard* guard = nullptr;  // of the memory that kernels may touch and the host may not
 };
 
 // ---- block

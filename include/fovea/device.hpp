@@ -35,6 +35,8 @@ class Device {
   int threads() const;
   Isa isa() const;
   MemoryStatistics memory() const;
+  /// Whether the values of its tensors can be read and written where they lie.
+  bool on_host() const;
 
   Backend& backend() const { return *backend_; }
   const std::shared_ptr<Backend>& shared() const { return backend_; }

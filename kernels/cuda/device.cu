@@ -10,6 +10,7 @@ class CudaMemory : public Memory {
  public:
   explicit CudaMemory(cudaStream_t stream) : stream_(stream) {}
 
+  bool on_host() const override { return false; }
   void* allocate(std::size_t bytes) override {
     void* memory = nullptr;
     if (const cudaError_t status = cudaMalloc(&memory, bytes ? bytes : 1); status != cudaSuccess) {
