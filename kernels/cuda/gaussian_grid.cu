@@ -17,26 +17,27 @@ struct Draws {
   bool one_draw;
 };
 
-/// A component of a draw before the clamp, and the noise of both components.
+/// A component of a draw before the clamp, the noise of both components, and its own.
 struct Draw {
-  float value, noise[2];
+  float value, first, second, own;
 };
 
 __device__ __forceinline__ Draw draw(const float* mu, const float* sigma, const float* noise, std::int64_t b,
                                      int at, const Draws& d) {
-  Draw own{0.f, {0.f, 0.f}};
+  Draw drawn{0.f, 0.f, 0.f, 0.f};
   if (noise) {
     const float* e = noise + (d.one_draw ? 0 : b) * d.values + at / 2 * 2;
-    own.noise[0] = e[0];
-    own.noise[1] = e[1];
+    drawn.first = e[0];
+    drawn.second = e[1];
+    drawn.own = at % 2 ? drawn.second : drawn.first;
   }
   if (d.sigma_size == 4) {
     const float* row = sigma + static_cast<std::size_t>(at) * 2;
-    own.value = mu[at] + gpu::fma(row[0], own.noise[0], row[1] * own.noise[1]);
+    drawn.value = mu[at] + gpu::fma(row[0], drawn.first, row[1] * drawn.second);
   } else {
-    own.value = gpu::fma(sigma[d.sigma_size == 2 ? at : at / 2], own.noise[at % 2], mu[at]);
+    drawn.value = gpu::fma(sigma[d.sigma_size == 2 ? at : at / 2], drawn.own, mu[at]);
   }
-  return own;
+  return drawn;
 }
 
 // g (B,N,2). Blocks: x = 256 values of (N,2), y = images in strides of the grid.
@@ -58,19 +59,19 @@ __global__ void __launch_bounds__(kThreads)
   GPU_SHARED(double, sums, [3][kWarps][kLanes]);
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
   const int at = blockIdx.x * kLanes + lane;
-  double mu_sum = 0, sigma_sums[2] = {0, 0};
+  double mu_sum = 0, first_sum = 0, second_sum = 0;
   if (at < d.values)
     for (std::int64_t b = warp; b < d.batch; b += kWarps) {
       const Draw own = draw(mu, sigma, noise, b, at, d);
       if (!(own.value > -1.f && own.value < 1.f)) continue;
       const double slope = dg[b * d.values + at];
       mu_sum += slope;
-      sigma_sums[0] += slope * own.noise[d.sigma_size == 4 ? 0 : at % 2];
-      sigma_sums[1] += slope * own.noise[1];
+      first_sum += slope * (d.sigma_size == 4 ? own.first : own.own);
+      second_sum += slope * own.second;
     }
   sums[0][warp][lane] = mu_sum;
-  sums[1][warp][lane] = sigma_sums[0];
-  sums[2][warp][lane] = sigma_sums[1];
+  sums[1][warp][lane] = first_sum;
+  sums[2][warp][lane] = second_sum;
   __syncthreads();
   if (warp >= 3) return;
   double sum = 0;

@@ -174,58 +174,66 @@ __global__ void __launch_bounds__(kThreads)
 // ---- gradient of the map
 // ----------------------------------------------------------------------------------------
 
-constexpr int kPixelsAtOnce = 4;  // of a group of lanes
+constexpr int kStrip = 4;  // pixels of a row that a group of lanes takes
 
-/// The points that touch a pixel from the cells of one row: those that have it on their right first.
-struct Touching {
-  int begin, middle, end;
-
-  __device__ __forceinline__ explicit Touching(const int* starts)
-      : begin(starts[0]), middle(starts[1]), end(starts[2]) {}
-};
-
-// dx (B,H,W,C). Blocks: x = image, then pixels.
+/// A strip's share of the gradient, from the points in one row of cells: `above` its pixels or below them. A
+/// point touches one or two pixels of the strip.
 template <bool kVectors>
-__global__ void __launch_bounds__(kThreads)
+__device__ __forceinline__ void add_points(Floats<4> (&sums)[kStrip], const SortedPoint* points, int begin,
+                                           int end, bool above, int first_column, int c, const float* dy,
+                                           const float* turned, const PointGeometry& p) {
+  SortedPoint next{};
+  if (begin < end) next = points[begin];
+  for (int i = begin; i < end; ++i) {
+    const SortedPoint at = next;
+    if (i + 1 < end) next = points[i + 1];
+    const Floats<4> f =
+        load_channels<kVectors>(turned + static_cast<std::size_t>(at.neuron) * p.channels, c, p.channels);
+    const float slope = dy[at.neuron] * (above ? at.below : at.above);
+    GPU_UNROLL
+    for (int k = 0; k < kStrip; ++k) {
+      const int right = first_column + k - at.column;
+      if (right != 0 && right != 1) continue;
+      const float factor = slope * (right ? at.right : at.left);
+      GPU_UNROLL
+      for (int v = 0; v < 4; ++v) sums[k].v[v] = gpu::fma(factor, f.v[v], sums[k].v[v]);
+    }
+  }
+}
+
+// dx (B,H,W,C), every pixel once. Blocks: x = image, then strips of pixels.
+template <bool kVectors>
+__global__ void __launch_bounds__(kThreads, 4)
     gather_points(float* dx, const float* dy, const float* turned, const int* starts,
-                  const SortedPoint* points, PointGeometry p, Cells cells, int pixel_blocks,
+                  const SortedPoint* points, PointGeometry p, Cells cells, int strip_blocks,
                   bool accumulate) {
-  const int groups = kThreads / p.lanes, lane = threadIdx.x % p.lanes, group = threadIdx.x / p.lanes;
-  const int b = blockIdx.x / pixel_blocks, g = p.shared_grid ? 0 : b;
-  const int first = blockIdx.x % pixel_blocks * (groups * kPixelsAtOnce) + group;
-  const float* slopes = dy + static_cast<std::size_t>(b) * p.neurons;
-  starts += static_cast<std::size_t>(g) * (cells.count + 1);
+  const int lane = threadIdx.x % p.lanes, group = threadIdx.x / p.lanes;
+  const int b = blockIdx.x / strip_blocks, g = p.shared_grid ? 0 : b;
+  const int strip = blockIdx.x % strip_blocks * (kThreads / p.lanes) + group;
+  const int strips_across = (p.width + kStrip - 1) / kStrip;
+  const int row = strip / strips_across, first_column = strip % strips_across * kStrip;
+  if (row >= p.height) return;
+  const int pixels = min(kStrip, p.width - first_column);
+  starts += static_cast<std::size_t>(g) * (cells.count + 1) + row * cells.across + first_column;
+  const int begin_above = starts[0], end_above = starts[pixels + 1], begin_below = starts[cells.across],
+            end_below = starts[cells.across + pixels + 1];
   points += static_cast<std::size_t>(g) * p.neurons;
-  GPU_UNROLL
-  for (int k = 0; k < kPixelsAtOnce; ++k) {
-    const int pixel = first + k * groups;
-    if (pixel >= p.height * p.width) return;
-    const int cell = pixel / p.width * cells.across + pixel % p.width;
-    const Touching from_above(starts + cell), from_below(starts + cell + cells.across);
-    float* to = dx + (static_cast<std::size_t>(b) * p.height * p.width + pixel) * p.channels;
-    for (int c = 4 * lane; c < p.channels; c += 4 * p.lanes) {
-      Floats<4> sum{{0.f, 0.f, 0.f, 0.f}};
-      const auto add = [&](const SortedPoint& at, float weight) {
-        const float factor = weight * slopes[at.neuron];
-        const Floats<4> f =
-            load_channels<kVectors>(turned + static_cast<std::size_t>(at.neuron) * p.channels, c, p.channels);
-        GPU_UNROLL
-        for (int i = 0; i < 4; ++i) sum.v[i] = gpu::fma(factor, f.v[i], sum.v[i]);
-      };
-      for (int i = from_above.begin; i < from_above.end; ++i) {
-        const SortedPoint at = points[i];
-        add(at, at.below * (i < from_above.middle ? at.right : at.left));
-      }
-      for (int i = from_below.begin; i < from_below.end; ++i) {
-        const SortedPoint at = points[i];
-        add(at, at.above * (i < from_below.middle ? at.right : at.left));
-      }
+  dy += static_cast<std::size_t>(b) * p.neurons;
+  dx += (static_cast<std::size_t>(b) * p.height * p.width + row * p.width + first_column) * p.channels;
+  for (int c = 4 * lane; c < p.channels; c += 4 * p.lanes) {
+    Floats<4> sums[kStrip] = {};
+    add_points<kVectors>(sums, points, begin_above, end_above, true, first_column, c, dy, turned, p);
+    add_points<kVectors>(sums, points, begin_below, end_below, false, first_column, c, dy, turned, p);
+    GPU_UNROLL
+    for (int k = 0; k < kStrip; ++k) {
+      if (k >= pixels) break;
+      float* to = dx + static_cast<std::size_t>(k) * p.channels;
       if (accumulate) {
         const Floats<4> before = load_channels<kVectors>(to, c, p.channels);
         GPU_UNROLL
-        for (int i = 0; i < 4; ++i) sum.v[i] = before.v[i] + sum.v[i];
+        for (int v = 0; v < 4; ++v) sums[k].v[v] = before.v[v] + sums[k].v[v];
       }
-      save_channels<kVectors>(to, c, p.channels, sum);
+      save_channels<kVectors>(to, c, p.channels, sums[k]);
     }
   }
 }
@@ -297,10 +305,10 @@ void grad_input(float* dx, const float* dy, const float* grid, const float* feat
   gpu::launch(index_cells, static_cast<unsigned>(grids * index_blocks), kIndexThreads, 0, queue.stream,
               starts.data(), points.data(), sorted.data() + (passes + 1) % 2 * points_of_all, grid, p, cells,
               static_cast<int>(index_blocks));
-  const std::int64_t pixel_blocks = ceil_div(s.height * s.width, kThreads / p.lanes * kPixelsAtOnce);
+  const std::int64_t strip_blocks = ceil_div(s.height * ceil_div(s.width, kStrip), kThreads / p.lanes);
   gpu::launch(by_four(s.channels, {dx}) ? gather_points<true> : gather_points<false>,
-              static_cast<unsigned>(s.batch * pixel_blocks), kThreads, 0, queue.stream, dx, dy, turned.data(),
-              starts.data(), points.data(), p, cells, static_cast<int>(pixel_blocks),
+              static_cast<unsigned>(s.batch * strip_blocks), kThreads, 0, queue.stream, dx, dy, turned.data(),
+              starts.data(), points.data(), p, cells, static_cast<int>(strip_blocks),
               mode == Write::accumulate);
 }
 

@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(kSortThreads)
 /// What a pixel needs of a point.
 struct SortedPoint {
   float above, below, left, right;
-  int neuron;
+  int neuron, column;
 };
 
 constexpr int kIndexThreads = 256;
@@ -130,8 +130,8 @@ __global__ void __launch_bounds__(kIndexThreads)
   }
   if (e >= p.neurons) return;
   const Point at = point_at(grid, g, own[e].neuron, p);
-  points[static_cast<std::size_t>(g) * p.neurons + e] = {at.above, at.below, at.left, at.right,
-                                                         own[e].neuron};
+  points[static_cast<std::size_t>(g) * p.neurons + e] = {at.above, at.below,      at.left,
+                                                         at.right, own[e].neuron, at.column};
 }
 
 }  // namespace fovea::FOVEA_GPU::readout
