@@ -65,8 +65,9 @@ constexpr int kRowsAtOnce = 4;
 // null. Blocks: x = chunk of rows, then a channel a warp; y = 32 vectors of N neurons.
 template <int N>
 __global__ void __launch_bounds__(kThreads)
-    grad_kernel(float* dz, float* partials, const float* du, const float* z, const float* features, Sums s,
-                int channel_blocks, std::int64_t chunk_rows) {
+    grad_kernel(float* __restrict__ dz, float* partials, const float* __restrict__ du,
+                const float* __restrict__ z, const float* features, Sums s, int channel_blocks,
+                std::int64_t chunk_rows) {
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
   const int c = blockIdx.x % channel_blocks * kWarps + warp, chunk = blockIdx.x / channel_blocks;
   const int neuron = (blockIdx.y * kLanes + lane) * N;

@@ -2,6 +2,8 @@
 // pixels) are turned in shared memory.
 #include "kernels/mask_readout.hpp"
 
+#include <type_traits>
+
 #include "kernels/cuda/kernels.hpp"
 #include "kernels/cuda/math.hpp"
 #include "kernels/cuda/readout_parts.hpp"
@@ -46,7 +48,7 @@ __device__ __forceinline__ void for_each_in_tile(const Mask& m, int first_pixel,
 
 // weight (pixels, C, N). Blocks: x = one pixel a warp, y = 32 neurons.
 __global__ void __launch_bounds__(kThreads)
-    weight_kernel(float* weight, const float* mask, const float* features, Mask m) {
+    weight_kernel(float* __restrict__ weight, const float* mask, const float* __restrict__ features, Mask m) {
   GPU_SHARED(float, tile, [kWarps][kLanes + 1]);
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
   const int first_pixel = blockIdx.x * kWarps, first_neuron = blockIdx.y * kLanes;
@@ -85,7 +87,7 @@ __global__ void __launch_bounds__(kThreads)
     float feature_sums[kChannelsAtOnce];
     GPU_UNROLL
     for (int c = 0; c < kChannelsAtOnce; ++c) feature_sums[c] = 0.f;
-    if (neuron < m.neurons) {
+    const auto add = [&](auto all_channels) {  // loads of a full set are not held up by comparisons
       GPU_UNROLL
       for (int i = 0; i < kPixelsPerWarp; ++i) {
         const int p = warp * kPixelsPerWarp + i;
@@ -94,12 +96,18 @@ __global__ void __launch_bounds__(kThreads)
         const float* from = dweight + (first_pixel + p) * map + first * neurons + neuron;
         GPU_UNROLL
         for (int c = 0; c < kChannelsAtOnce; ++c) {
-          if (first + c >= m.channels) break;
+          if (!all_channels.value && first + c >= m.channels) break;
           const float d = from[c * neurons];
           mask_sums[i] = gpu::fma(d, features[(first + c) * neurons + neuron], mask_sums[i]);
           feature_sums[c] = gpu::fma(d, own, feature_sums[c]);
         }
       }
+    };
+    if (neuron < m.neurons) {
+      if (first + kChannelsAtOnce <= m.channels)
+        add(std::true_type());
+      else
+        add(std::false_type());
     }
     if (!partials) continue;
     GPU_UNROLL
@@ -137,8 +145,8 @@ __device__ __forceinline__ float value_or(const float* values, int n, float othe
 // y (rows, N): a flat run of vectors of N floats each, `neurons` of them a row.
 template <int N, class Act>
 __global__ void __launch_bounds__(kThreads)
-    activate_kernel(float* y, const float* z, const float* scale, const float* bias, std::int64_t count,
-                    int neurons, Act activation) {
+    activate_kernel(float* __restrict__ y, const float* __restrict__ z, const float* scale, const float* bias,
+                    std::int64_t count, int neurons, Act activation) {
   std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * (kThreads * kVectorsPerThread) + threadIdx.x;
   int n = static_cast<int>(i % neurons);
   const int step = kThreads % neurons;
@@ -162,8 +170,9 @@ constexpr int kRowsPerThread = 8, kRowsPerBlock = kWarps * kRowsPerThread;
 // x = 64 rows, y = 32 neurons.
 template <class Act>
 __global__ void __launch_bounds__(kThreads)
-    grad_activate_kernel(float* dz, double* partials, const float* dy, const float* z, const float* scale,
-                         const float* bias, std::int64_t rows, int neurons, Act activation) {
+    grad_activate_kernel(float* __restrict__ dz, double* partials, const float* __restrict__ dy,
+                         const float* __restrict__ z, const float* scale, const float* bias,
+                         std::int64_t rows, int neurons, Act activation) {
   GPU_SHARED(double, sums, [2][kWarps][kLanes]);
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
   const int neuron = blockIdx.y * kLanes + lane;

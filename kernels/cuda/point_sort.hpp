@@ -86,9 +86,12 @@ __global__ void __launch_bounds__(kSortThreads)
     __syncthreads();
     if (warp == 0) scan_digits(starts, counts, lane);
     __syncthreads();
+    const auto read_if_there = [&](int i) { return i < end ? read(i) : CellOfNeuron{0, 0}; };
+    CellOfNeuron following = read_if_there(begin + lane);
     for (int first = begin; first < end; first += 32) {
       const bool present = first + lane < end;
-      const CellOfNeuron item = present ? read(first + lane) : CellOfNeuron{0, 0};
+      const CellOfNeuron item = following;
+      following = read_if_there(first + 32 + lane);
       const int digit = item.cell >> shift & (kDigits - 1);
       const unsigned same = same_digit(digit, __ballot_sync(0xffffffffu, present));
       const unsigned before = same & ((1u << lane) - 1);
