@@ -218,6 +218,23 @@ TEST_CASE("GPU point readout: a point outside gives nothing, NaN or not") {
                    });
 }
 
+TEST_CASE("GPU point readout: no images give no gradient, no neurons an empty one") {
+  const PointReadoutShape none{0, 3, 3, 4, 5, true, true}, nobody{2, 3, 3, 4, 0, false, true};
+  for (const Write mode : modes)
+    check_gpu_kernel({std::vector<float>(10, 0.0f), random_whole(20, 1)},
+                     {{10, 0, {0}, before(mode, 10)},
+                      {20, 0, {0}, before(mode, 20)},
+                      {5, 0, {0}, before(mode, 5)},
+                      {72, 0, {0}, before(mode, 72)}},
+                     [&](const auto& tables, auto in, auto out, const Queue& q) {
+                       const auto& op = tables.point_readout;
+                       op.grad_points(out[0], out[1], out[2], nullptr, nullptr, in[0], in[1], none, mode,
+                                      mode, mode, q);
+                       op.grad_input(out[3], nullptr, in[0], in[1], nobody, mode, q);
+                       op.forward(nullptr, nullptr, in[0], in[1], nullptr, none, q);
+                     });
+}
+
 // ---- Gaussian grid
 // -----------------------------------------------------------------------------------------------
 
@@ -321,6 +338,19 @@ TEST_CASE("GPU feature sum: exact on whole numbers, any size") {
     }
   check_feature_sum({{2200, 2, 3}}, Write::accumulate);  // rows that share features, and several in a chunk
   check_feature_sum({{2150, 1, 4}}, Write::overwrite);
+}
+
+TEST_CASE("GPU: no rows and no images give gradients of zeros") {
+  for (const Write mode : modes)
+    check_gpu_kernel(
+        {random_whole(6, 1)},
+        {{6, 0, {0}, before(mode, 6)}, {6, 0, {0}, before(mode, 6)}, {12, 0, {0}, before(mode, 12)}},
+        [&](const auto& tables, auto in, auto out, const Queue& q) {
+          tables.feature_sum.forward(nullptr, nullptr, in[0], {0, 2, 3}, q);
+          tables.feature_sum.grad(nullptr, out[0], nullptr, nullptr, in[0], {0, 2, 3}, mode, q);
+          tables.gaussian_grid.grad(out[1], out[2], nullptr, nullptr, in[0], in[0], nullptr, {0, 3, 4, 0},
+                                    mode, mode, mode, q);
+        });
 }
 
 TEST_CASE("GPU feature sum: one gradient without the other") {

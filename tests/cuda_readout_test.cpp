@@ -215,6 +215,21 @@ TEST_CASE("GPU: NaN goes through the parts of a mask readout") {
   }
 }
 
+TEST_CASE("GPU: a mask readout of no rows, and of no pixels, has gradients of zeros") {
+  const MaskReadoutShape rows{0, 1, 1, 5, false, {ActivationKind::softplus}}, pixels{1, 0, 2, 5, false, {}};
+  for (const Write mode : modes)
+    check_gpu_kernel(
+        {random_whole(10, 1)},
+        {{5, 0, {0}, before(mode, 5)}, {5, 0, {0}, before(mode, 5)}, {10, 0, {0}, before(mode, 10)}},
+        [&](const auto& tables, auto in, auto out, const Queue& q) {
+          const auto& op = tables.mask_readout;
+          op.activate(nullptr, nullptr, in[0], nullptr, rows, q);
+          op.grad_activate(nullptr, out[0], out[1], nullptr, nullptr, in[0], nullptr, rows, mode, mode, q);
+          op.weight(nullptr, nullptr, in[0], pixels, q);
+          op.grad_weight(nullptr, out[2], nullptr, nullptr, in[0], pixels, mode, mode, q);
+        });
+}
+
 // ---- Gaussian masks
 // -----------------------------------------------------------------------------------------------
 
@@ -295,6 +310,12 @@ TEST_CASE("GPU: one gradient of a temporal kernel without the other") {
                                         q);
     tables.temporal_kernel.grad_weights(nullptr, out[1], in[1], in[0], s, Write::overwrite, Write::overwrite,
                                         q);
+  });
+}
+
+TEST_CASE("GPU: temporal kernels of no harmonics are zero") {
+  check_gpu_kernel({{0.25f}}, {{6, 0}}, [&](const auto& tables, auto in, auto out, const Queue& q) {
+    tables.temporal_kernel.forward(out[0], nullptr, nullptr, in[0], {2, 0, 3}, q);
   });
 }
 

@@ -36,8 +36,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int r = warp; r < kTile; r += kThreads / kTile) {
     if (first_row + r >= rows || first_column + lane >= columns) continue;
     const std::size_t at = static_cast<std::size_t>(first_row + r) * columns + first_column + lane;
-    double sum = from[at];
-    for (int k = 1; k < count; ++k) sum += from[k * size + at];
+    double sum = 0;
+    for (int k = 0; k < count; ++k) sum += from[k * size + at];
     tile[r][lane] = static_cast<float>(sum);
   }
   __syncthreads();
