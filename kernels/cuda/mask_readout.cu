@@ -46,10 +46,14 @@ __device__ __forceinline__ void for_each_in_tile(const Mask& m, int first_pixel,
   }
 }
 
+/// Floats between the pixels of a tile: a warp that has all pixels of some neurons meets every bank once.
+template <int kPixels>
+constexpr int kTileRow = kLanes + kLanes / kPixels;
+
 // weight (pixels, C, N). Blocks: x = one pixel a warp, y = 32 neurons.
 __global__ void __launch_bounds__(kThreads)
     weight_kernel(float* __restrict__ weight, const float* mask, const float* __restrict__ features, Mask m) {
-  GPU_SHARED(float, tile, [kWarps][kLanes + 1]);
+  GPU_SHARED(float, tile, [kWarps][kTileRow<kWarps>]);
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
   const int first_pixel = blockIdx.x * kWarps, first_neuron = blockIdx.y * kLanes;
   for_each_in_tile<kWarps>(m, first_pixel, first_neuron,
@@ -71,7 +75,7 @@ constexpr int kPixelsPerWarp = 2, kPixelsPerBlock = kWarps * kPixelsPerWarp, kCh
 __global__ void __launch_bounds__(kThreads)
     grad_weight_kernel(float* dmask, float* partials, const float* dweight, const float* mask,
                        const float* features, Mask m, bool accumulate) {
-  GPU_SHARED(float, tile, [kPixelsPerBlock][kLanes + 1]);
+  GPU_SHARED(float, tile, [kPixelsPerBlock][kTileRow<kPixelsPerBlock>]);
   GPU_SHARED(float, sums, [kWarps][kChannelsAtOnce][kLanes]);
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
   const int first_pixel = blockIdx.x * kPixelsPerBlock, first_neuron = blockIdx.y * kLanes;
