@@ -6,13 +6,25 @@
 namespace fovea {
 
 namespace cuda {
-void fill(SepConv3dKernels<float>& table);
+void fill(FeatureSumKernels<float>& table);
+void fill(GaussianGridKernels<float>& table);
+void fill(GaussianMaskKernels<float>& table);
 void fill(LossKernels<float>& table);
+void fill(MaskReadoutKernels<float>& table);
+void fill(PointReadoutKernels<float>& table);
+void fill(SepConv3dKernels<float>& table);
+void fill(TemporalKernelKernels<float>& table);
 }  // namespace cuda
 
 namespace emulated {
-void fill(SepConv3dKernels<float>& table);
+void fill(FeatureSumKernels<float>& table);
+void fill(GaussianGridKernels<float>& table);
+void fill(GaussianMaskKernels<float>& table);
 void fill(LossKernels<float>& table);
+void fill(MaskReadoutKernels<float>& table);
+void fill(PointReadoutKernels<float>& table);
+void fill(SepConv3dKernels<float>& table);
+void fill(TemporalKernelKernels<float>& table);
 }  // namespace emulated
 
 }  // namespace fovea

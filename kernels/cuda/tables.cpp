@@ -7,8 +7,14 @@ namespace fovea {
 #if FOVEA_EMULATOR
 KernelTables<float> emulator_tables() {
   KernelTables<float> tables;
-  emulated::fill(tables.sepconv3d);
+  emulated::fill(tables.feature_sum);
+  emulated::fill(tables.gaussian_grid);
+  emulated::fill(tables.gaussian_mask);
   emulated::fill(tables.loss);
+  emulated::fill(tables.mask_readout);
+  emulated::fill(tables.point_readout);
+  emulated::fill(tables.sepconv3d);
+  emulated::fill(tables.temporal_kernel);
   return tables;
 }
 #endif
@@ -16,8 +22,14 @@ KernelTables<float> emulator_tables() {
 #if FOVEA_CUDA
 KernelTables<float> cuda_tables() {
   KernelTables<float> tables;
-  cuda::fill(tables.sepconv3d);
+  cuda::fill(tables.feature_sum);
+  cuda::fill(tables.gaussian_grid);
+  cuda::fill(tables.gaussian_mask);
   cuda::fill(tables.loss);
+  cuda::fill(tables.mask_readout);
+  cuda::fill(tables.point_readout);
+  cuda::fill(tables.sepconv3d);
+  cuda::fill(tables.temporal_kernel);
   return tables;
 }
 #endif
