@@ -6,11 +6,13 @@
 namespace fovea {
 
 namespace cuda {
+void fill(BatchNormKernels<float>& table);
 void fill(SepConv3dKernels<float>& table);
 void fill(LossKernels<float>& table);
 }  // namespace cuda
 
 namespace emulated {
+void fill(BatchNormKernels<float>& table);
 void fill(SepConv3dKernels<float>& table);
 void fill(LossKernels<float>& table);
 }  // namespace emulated

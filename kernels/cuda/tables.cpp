@@ -7,6 +7,7 @@ namespace fovea {
 #if FOVEA_EMULATOR
 KernelTables<float> emulator_tables() {
   KernelTables<float> tables;
+  emulated::fill(tables.batch_norm);
   emulated::fill(tables.sepconv3d);
   emulated::fill(tables.loss);
   return tables;
@@ -16,6 +17,7 @@ KernelTables<float> emulator_tables() {
 #if FOVEA_CUDA
 KernelTables<float> cuda_tables() {
   KernelTables<float> tables;
+  cuda::fill(tables.batch_norm);
   cuda::fill(tables.sepconv3d);
   cuda::fill(tables.loss);
   return tables;
