@@ -8,13 +8,15 @@ namespace fovea {
 namespace cuda {
 void fill(BatchNormKernels<float>& table);
 void fill(SepConv3dKernels<float>& table);
-void fill(LossKernels<float>& table);
+void fill_correlation(LossKernels<float>& table);
+void fill_poisson(LossKernels<float>& table);
 }  // namespace cuda
 
 namespace emulated {
 void fill(BatchNormKernels<float>& table);
 void fill(SepConv3dKernels<float>& table);
-void fill(LossKernels<float>& table);
+void fill_correlation(LossKernels<float>& table);
+void fill_poisson(LossKernels<float>& table);
 }  // namespace emulated
 
 }  // namespace fovea

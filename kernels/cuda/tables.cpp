@@ -9,7 +9,8 @@ KernelTables<float> emulator_tables() {
   KernelTables<float> tables;
   emulated::fill(tables.batch_norm);
   emulated::fill(tables.sepconv3d);
-  emulated::fill(tables.loss);
+  emulated::fill_correlation(tables.loss);
+  emulated::fill_poisson(tables.loss);
   return tables;
 }
 #endif
@@ -19,7 +20,8 @@ KernelTables<float> cuda_tables() {
   KernelTables<float> tables;
   cuda::fill(tables.batch_norm);
   cuda::fill(tables.sepconv3d);
-  cuda::fill(tables.loss);
+  cuda::fill_correlation(tables.loss);
+  cuda::fill_poisson(tables.loss);
   return tables;
 }
 #endif
