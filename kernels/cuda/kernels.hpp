@@ -10,6 +10,8 @@ void fill(BatchNormKernels<float>& table);
 void fill(SepConv3dKernels<float>& table);
 void fill_correlation(LossKernels<float>& table);
 void fill_poisson(LossKernels<float>& table);
+void fill_laplace(RegularizerKernels<float>& table);
+void fill_regularizers(RegularizerKernels<float>& table);
 }  // namespace cuda
 
 namespace emulated {
@@ -17,6 +19,8 @@ void fill(BatchNormKernels<float>& table);
 void fill(SepConv3dKernels<float>& table);
 void fill_correlation(LossKernels<float>& table);
 void fill_poisson(LossKernels<float>& table);
+void fill_laplace(RegularizerKernels<float>& table);
+void fill_regularizers(RegularizerKernels<float>& table);
 }  // namespace emulated
 
 }  // namespace fovea

@@ -11,6 +11,8 @@ KernelTables<float> emulator_tables() {
   emulated::fill(tables.sepconv3d);
   emulated::fill_correlation(tables.loss);
   emulated::fill_poisson(tables.loss);
+  emulated::fill_laplace(tables.regularizer);
+  emulated::fill_regularizers(tables.regularizer);
   return tables;
 }
 #endif
@@ -22,6 +24,8 @@ KernelTables<float> cuda_tables() {
   cuda::fill(tables.sepconv3d);
   cuda::fill_correlation(tables.loss);
   cuda::fill_poisson(tables.loss);
+  cuda::fill_laplace(tables.regularizer);
+  cuda::fill_regularizers(tables.regularizer);
   return tables;
 }
 #endif
