@@ -65,15 +65,34 @@ struct Place {
   __device__ int values(int k) const { return max(min(left - k * step, lanes), 0); }
 };
 
-/// Shared memory's slots of sums: one per value of the threads' vectors; those of one channel are `slots`
-/// apart.
-__device__ __forceinline__ int slots_of(const Layout& l) {
-  return l.wide ? 4 * static_cast<int>(l.columns) : l.channels;
+/// Sums in shared memory, a slot per value of the threads' vectors; those of one channel are `slots_of`
+/// apart. Vectors, so that what a warp stores at once has no bank conflicts.
+using SumTable = float4[kMaxThreads];
+
+__device__ __forceinline__ int slots_of(const Layout& l) { return l.wide ? 4 * l.columns : l.channels; }
+
+__device__ __forceinline__ float* values_of(SumTable& table) { return &table[0].x; }
+
+__device__ __forceinline__ void put(SumTable& table, const Vector& v) {
+  table[threadIdx.x] = make_float4(v.at[0], v.at[1], v.at[2], v.at[3]);
 }
 
-/// table[c] <- sum of table[c + i * slots], by a fixed tree; for the tables from `begin` to `end`.
+/// The four slots of the thread's channels.
+__device__ __forceinline__ Vector read_channels(SumTable& table, const Layout& l) {
+  const int slots = slots_of(l), slot = 4 * static_cast<int>(threadIdx.x) % slots;
+  if (slots % 4 == 0) {
+    const float4 v = table[slot / 4];
+    return {{v.x, v.y, v.z, v.w}};
+  }
+  Vector v;
+  GPU_UNROLL
+  for (int j = 0; j < 4; ++j) v.at[j] = values_of(table)[(slot + j) % slots];
+  return v;
+}
+
+/// Slot c of tables[begin .. end) <- the sum of its channel, by a fixed tree.
 template <int begin, int end>
-__device__ __forceinline__ void sum_slots(float (*table)[4 * kMaxThreads], const Layout& l) {
+__device__ __forceinline__ void sum_slots(SumTable* tables, const Layout& l) {
   const int slots = slots_of(l);
   int rows = 4 * l.columns * l.groups / slots;
   __syncthreads();
@@ -81,7 +100,10 @@ __device__ __forceinline__ void sum_slots(float (*table)[4 * kMaxThreads], const
     const int half = (rows + 1) / 2, pairs = (rows - half) * slots;
     for (int i = threadIdx.x; i < pairs; i += blockDim.x) {
       GPU_UNROLL
-      for (int t = begin; t < end; ++t) table[t][i] += table[t][i + half * slots];
+      for (int t = begin; t < end; ++t) {
+        float* sums = values_of(tables[t]);
+        sums[i] += sums[i + half * slots];
+      }
     }
     __syncthreads();
     rows = half;
@@ -100,47 +122,47 @@ struct Moments {
 
 template <bool vectors>
 __global__ void __launch_bounds__(kMaxThreads) moments(Moments* partials, const float* x, Layout l) {
-  GPU_SHARED(float, table, [3][4 * kMaxThreads]);  // sums, sums of deviations and of their squares
+  GPU_SHARED(float4, table, [3][kMaxThreads]);  // sums, sums of deviations and of their squares
   const Place place(l);
-  const int thread = threadIdx.x, slots = slots_of(l), slot = 4 * thread % slots;
+  const int thread = threadIdx.x, slots = slots_of(l);
   const bool active = thread < l.columns * l.groups;
   const std::int64_t rows = rows_of_chunk(l);
   Vector v[kVectors];
   GPU_UNROLL
   for (int k = 0; k < kVectors; ++k) v[k] = load<vectors>(x + place.at(k), place.values(k));
-  if (active) {
+  Vector sum{};
+  GPU_UNROLL
+  for (int k = 0; k < kVectors; ++k) {
     GPU_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      float sum = 0;
-      GPU_UNROLL
-      for (int k = 0; k < kVectors; ++k) sum += v[k].at[j];
-      table[0][4 * thread + j] = sum;
-    }
+    for (int j = 0; j < 4; ++j) sum.at[j] += v[k].at[j];
   }
+  if (active) put(table[0], sum);
   sum_slots<0, 1>(table, l);
   const float count = static_cast<float>(rows);
   if (active) {
+    const Vector sums = read_channels(table[0], l);
+    Vector rest{}, squares{};
     GPU_UNROLL
     for (int j = 0; j < 4; ++j) {
-      const float centre = table[0][(slot + j) % slots] / count;
-      float rest = 0, squares = 0;
+      const float centre = sums.at[j] / count;
       GPU_UNROLL
       for (int k = 0; k < kVectors; ++k) {
         const float d = j < place.values(k) ? v[k].at[j] - centre : 0.0f;
-        rest += d;
-        squares = gpu::fma(d, d, squares);
+        rest.at[j] += d;
+        squares.at[j] = gpu::fma(d, d, squares.at[j]);
       }
-      table[1][4 * thread + j] = rest;
-      table[2][4 * thread + j] = squares;
     }
+    put(table[1], rest);
+    put(table[2], squares);
   }
   sum_slots<1, 3>(table, l);
   for (int i = thread; i < slots; i += blockDim.x) {
     const std::int64_t c = static_cast<std::int64_t>(blockIdx.y) * slots + i;
     if (c >= l.channels) break;
     // The centre is a rounded mean; what it missed counts where the mean is large.
-    const double centre = table[0][i] / count, rest = table[1][i], n = static_cast<double>(rows);
-    partials[c * l.chunks + blockIdx.x] = {centre + rest / n, table[2][i] - rest * rest / n};
+    const double centre = values_of(table[0])[i] / count, n = static_cast<double>(rows);
+    const double rest = values_of(table[1])[i], squares = values_of(table[2])[i];
+    partials[c * l.chunks + blockIdx.x] = {centre + rest / n, squares - rest * rest / n};
   }
 }
 
@@ -245,7 +267,7 @@ template <bool vectors, class Activation>
 __global__ void __launch_bounds__(kMaxThreads)
     sum_slopes(Slopes* partials, const float* dy, const float* x, const Channel* channels,
                Activation activation, Layout l) {
-  GPU_SHARED(float, table, [2][4 * kMaxThreads]);
+  GPU_SHARED(float4, table, [2][kMaxThreads]);
   const Place place(l);
   const int thread = threadIdx.x, slots = slots_of(l);
   Channel channel[4];
@@ -264,17 +286,14 @@ __global__ void __launch_bounds__(kMaxThreads)
     }
   }
   if (thread < l.columns * l.groups) {
-    GPU_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      table[0][4 * thread + j] = bias.at[j];
-      table[1][4 * thread + j] = weight.at[j];
-    }
+    put(table[0], bias);
+    put(table[1], weight);
   }
   sum_slots<0, 2>(table, l);
   for (int i = thread; i < slots; i += blockDim.x) {
     const std::int64_t c = static_cast<std::int64_t>(blockIdx.y) * slots + i;
     if (c >= l.channels) break;
-    partials[c * l.chunks + blockIdx.x] = {table[0][i], table[1][i]};
+    partials[c * l.chunks + blockIdx.x] = {values_of(table[0])[i], values_of(table[1])[i]};
   }
 }
 
