@@ -1,4 +1,4 @@
-// The CUDA kernels of the separable convolution and of the Poisson loss.
+// The CUDA kernels of the separable convolution, and the device.
 #include "tests/gpu_kernels.hpp"
 
 using namespace fovea;
@@ -133,96 +133,6 @@ TEST_CASE("the plain convolutions are exact on whole numbers") {
 
 TEST_CASE("the plain convolutions stay within the rounding of their sums") {
   for (const SepConv3dShape& s : plain_shapes()) check_convolution(s, false);
-}
-
-// ---- Poisson loss
-// ----------------------------------------------------------------------------------------------
-
-namespace {
-
-std::vector<float> positive(std::size_t count, unsigned seed) {
-  std::vector<float> values = random_normal(count, seed);
-  for (float& value : values) value = std::exp(value);
-  return values;
-}
-
-/// Upper bounds of the rounding errors of value and slope: a few operations for every term, then its thread's
-/// sum.
-void bound_poisson(std::vector<KernelOutput>& outputs, const Inputs& inputs, const LossShape& s,
-                   const PoissonOptions& options) {
-  const bool per_neuron = outputs[0].count > 1 || s.neurons == 1;
-  std::vector<double> value(outputs[0].count, 0), slope(outputs[1].count, 0);
-  const bool mean = s.reduction == Reduction::mean || s.reduction == Reduction::per_neuron_mean;
-  const std::int64_t items = s.batch * s.frames * (per_neuron ? 1 : s.neurons);
-  const double factor = mean ? 1.0 / static_cast<double>(items) : 1.0;
-  for (std::int64_t row = 0; row < s.batch * s.frames; ++row)
-    for (std::int64_t n = 0; n < s.neurons; ++n) {
-      const std::int64_t target_row =
-          row / s.frames * s.target_frames + row % s.frames + s.target_frames - s.frames;
-      const double output = inputs[0][size(row * s.neurons + n)],
-                   count = inputs[1][size(target_row * s.neurons + n)];
-      double term, at;
-      if (options.log_input) {
-        term = std::exp(output) + std::abs(count * output);
-        at = std::exp(output) + count;
-      } else {
-        term = output + count * (std::abs(std::log(output + options.eps)) + 1);
-        at = 1 + count / (output + options.eps);
-      }
-      if (options.stirling && count > 1) term += count * std::log(count) + count + std::log(6.3 * count);
-      value[value.size() == 1 ? 0 : size(n)] += factor * rounding_bound<float>(term, 12 + 16);
-      slope[size(row * s.neurons + n)] = factor * rounding_bound<float>(at, 12);
-    }
-  outputs[0].bounds = value;
-  outputs[1].bounds = slope;
-}
-
-void check_poisson(const LossShape& s, const PoissonOptions& options) {
-  CAPTURE(s.batch);
-  CAPTURE(s.frames);
-  CAPTURE(s.neurons);
-  CAPTURE(static_cast<int>(s.reduction));
-  const std::size_t rows = size(s.batch * s.frames * s.neurons);
-  const bool per_neuron =
-      s.reduction == Reduction::per_neuron_sum || s.reduction == Reduction::per_neuron_mean;
-  const Inputs inputs{options.log_input ? random_normal(rows, 1) : positive(rows, 1),
-                      positive(size(s.batch * s.target_frames * s.neurons), 2)};
-  std::vector<KernelOutput> outputs{{per_neuron ? size(s.neurons) : 1, 0}, {rows, 0}};
-  bound_poisson(outputs, inputs, s, options);
-  check_gpu_kernel(inputs, outputs, [&](const auto& tables, auto in, auto out, const Queue& queue) {
-    tables.loss.poisson(out[0], out[1], in[0], in[1], s, options, queue);
-  });
-  outputs.resize(1);  // the value alone
-  check_gpu_kernel(inputs, outputs, [&](const auto& tables, auto in, auto out, const Queue& queue) {
-    tables.loss.poisson(out[0], nullptr, in[0], in[1], s, options, queue);
-  });
-}
-
-}  // namespace
-
-TEST_CASE("the Poisson loss stays within its rounding for every reduction, option and odd size") {
-  for (const Reduction reduction :
-       {Reduction::sum, Reduction::mean, Reduction::per_neuron_sum, Reduction::per_neuron_mean}) {
-    check_poisson({1, 1, 1, 1, reduction}, {1e-16, false, false});
-    check_poisson({3, 5, 9, 33, reduction}, {1e-8, false, true});
-    check_poisson({2, 130, 131, 41, reduction}, {0.1, false, false});
-    check_poisson({5, 1, 1, 300, reduction}, {0, true, true});
-  }
-}
-
-TEST_CASE("scaling a slope by the upstream gradient rounds once, or twice when it adds") {
-  for (const std::int64_t groups : {1, 7})
-    for (const Write mode : {Write::overwrite, Write::accumulate}) {
-      const std::int64_t count = 7 * 43;
-      const Inputs inputs{random_normal(size(count), 1), random_normal(size(groups), 2)};
-      const auto run = [&](const auto& tables, auto in, auto out, const Queue& queue) {
-        tables.loss.scale_slope(out[0], in[0], in[1], count, groups, mode, queue);
-      };
-      std::vector<KernelOutput> outputs{{size(count), 0}};
-      if (mode == Write::accumulate) outputs[0].initial = random_normal(size(count), 3);
-      bound_outputs(outputs, inputs, 2, run);
-      check_gpu_kernel(inputs, outputs, run);
-    }
 }
 
 // ---- the device

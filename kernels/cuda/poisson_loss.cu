@@ -4,15 +4,15 @@
 // thread sums a few terms in f32, everything above is summed in f64 in an order that depends on the shape
 // only.
 #include "kernels/cuda/kernels.hpp"
+#include "kernels/cuda/loss_reduction.hpp"
 #include "kernels/cuda/math.hpp"
-#include "kernels/cuda/reduce.hpp"
 #include "kernels/cuda/scratch.hpp"
 
 namespace fovea::FOVEA_GPU {
 namespace {
 
 constexpr int kLanes = 32, kWarps = 8, kRowsPerThread = 16, kRows = kWarps * kRowsPerThread;
-constexpr int kFinishThreads = 256;
+constexpr int kScaleThreads = 256;
 
 struct Poisson {
   int rows, frames, target_frames, neurons;
@@ -67,40 +67,13 @@ __global__ void __launch_bounds__(kLanes* kWarps)
   partials[static_cast<std::size_t>(blockIdx.x) * p.neurons + neuron] = total;
 }
 
-// value (neurons) <- factor * sum over the row blocks
-__global__ void __launch_bounds__(kFinishThreads)
-    finish_per_neuron(float* value, const double* partials, int row_blocks, int neurons, float factor) {
-  const int neuron = blockIdx.x * kFinishThreads + threadIdx.x;
-  if (neuron >= neurons) return;
-  double sum = 0;
-  for (int block = 0; block < row_blocks; ++block)
-    sum += partials[static_cast<std::size_t>(block) * neurons + neuron];
-  value[neuron] = static_cast<float>(factor * sum);
-}
-
-// value (1) <- factor * sum of all partials, by one block
-__global__ void __launch_bounds__(kFinishThreads)
-    finish_scalar(float* value, const double* partials, int count, float factor) {
-  double sum = 0;
-  for (int i = threadIdx.x; i < count; i += kFinishThreads) sum += partials[i];
-  sum = block_sum<kFinishThreads>(sum);
-  if (threadIdx.x == 0) *value = static_cast<float>(factor * sum);
-}
-
-__global__ void __launch_bounds__(kFinishThreads)
+__global__ void __launch_bounds__(kScaleThreads)
     scale_slope_kernel(float* dx, const float* slope, const float* upstream, std::int64_t count,
                        std::int64_t groups, bool accumulate) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kFinishThreads + threadIdx.x;
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kScaleThreads + threadIdx.x;
   if (i >= count) return;
   const float scaled = upstream[i % groups] * slope[i];
   dx[i] = accumulate ? dx[i] + scaled : scaled;
-}
-
-float reduction_factor(const LossShape& s) {
-  const std::int64_t items = s.batch * s.frames;
-  if (s.reduction == Reduction::mean) return 1.f / static_cast<float>(items * s.neurons);
-  if (s.reduction == Reduction::per_neuron_mean) return 1.f / static_cast<float>(items);
-  return 1.f;
 }
 
 // ---- launchers
@@ -108,35 +81,33 @@ float reduction_factor(const LossShape& s) {
 
 void poisson(float* value, float* slope, const float* output, const float* target, const LossShape& s,
              const PoissonOptions& options, const Queue& queue) {
+  const double factor = reduction_factor(s, s.batch * s.frames);
   const Poisson p{static_cast<int>(s.batch * s.frames),
                   static_cast<int>(s.frames),
                   static_cast<int>(s.target_frames),
                   static_cast<int>(s.neurons),
-                  reduction_factor(s),
+                  static_cast<float>(factor),
                   static_cast<float>(options.eps),
                   options.log_input,
                   options.stirling};
-  const int row_blocks = ceil_div(p.rows, kRows), partial_count = row_blocks * p.neurons;
-  const Scratch<double> partials(queue, static_cast<std::size_t>(partial_count));
-  gpu::launch(poisson_terms, dim3(row_blocks, ceil_div(p.neurons, kLanes)), kLanes * kWarps, 0, queue.stream,
-              partials.data(), slope, output, target, p);
-  if (s.reduction == Reduction::per_neuron_sum || s.reduction == Reduction::per_neuron_mean)
-    gpu::launch(finish_per_neuron, ceil_div(p.neurons, kFinishThreads), kFinishThreads, 0, queue.stream,
-                value, static_cast<const double*>(partials.data()), row_blocks, p.neurons, p.factor);
-  else
-    gpu::launch(finish_scalar, 1, kFinishThreads, 0, queue.stream, value,
-                static_cast<const double*>(partials.data()), partial_count, p.factor);
+  const int row_blocks = ceil_div(p.rows, kRows);
+  const Scratch<double> partials(queue, static_cast<std::size_t>(row_blocks) * p.neurons);
+  if (row_blocks && p.neurons)
+    gpu::launch(poisson_terms, dim3(row_blocks, ceil_div(p.neurons, kLanes)), kLanes * kWarps, 0,
+                queue.stream, partials.data(), slope, output, target, p);
+  finish(value, partials.data(), row_blocks, factor, s, queue);
 }
 
 void scale_slope(float* dx, const float* slope, const float* upstream, std::int64_t count,
                  std::int64_t groups, Write mode, const Queue& queue) {
-  gpu::launch(scale_slope_kernel, static_cast<int>((count + kFinishThreads - 1) / kFinishThreads),
-              kFinishThreads, 0, queue.stream, dx, slope, upstream, count, groups, mode == Write::accumulate);
+  if (count == 0) return;
+  gpu::launch(scale_slope_kernel, static_cast<int>((count + kScaleThreads - 1) / kScaleThreads),
+              kScaleThreads, 0, queue.stream, dx, slope, upstream, count, groups, mode == Write::accumulate);
 }
 
 }  // namespace
 
-void fill(LossKernels<float>& table) {
+void fill_poisson(LossKernels<float>& table) {
   table.poisson = poisson;
   table.scale_slope = scale_slope;
 }
