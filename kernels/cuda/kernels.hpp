@@ -6,13 +6,21 @@
 namespace fovea {
 
 namespace cuda {
+void fill(ActivationKernels<float>& table);
+void fill(ElementwiseKernels<float>& table);
 void fill(SepConv3dKernels<float>& table);
 void fill(LossKernels<float>& table);
+void fill(OptimizerKernels<float>& table);
+void fill(RandomKernels<float>& table);
 }  // namespace cuda
 
 namespace emulated {
+void fill(ActivationKernels<float>& table);
+void fill(ElementwiseKernels<float>& table);
 void fill(SepConv3dKernels<float>& table);
 void fill(LossKernels<float>& table);
+void fill(OptimizerKernels<float>& table);
+void fill(RandomKernels<float>& table);
 }  // namespace emulated
 
 }  // namespace fovea

@@ -7,8 +7,12 @@ namespace fovea {
 #if FOVEA_EMULATOR
 KernelTables<float> emulator_tables() {
   KernelTables<float> tables;
+  emulated::fill(tables.activation);
+  emulated::fill(tables.elementwise);
   emulated::fill(tables.sepconv3d);
   emulated::fill(tables.loss);
+  emulated::fill(tables.optimizer);
+  emulated::fill(tables.random);
   return tables;
 }
 #endif
@@ -16,8 +20,12 @@ KernelTables<float> emulator_tables() {
 #if FOVEA_CUDA
 KernelTables<float> cuda_tables() {
   KernelTables<float> tables;
+  cuda::fill(tables.activation);
+  cuda::fill(tables.elementwise);
   cuda::fill(tables.sepconv3d);
   cuda::fill(tables.loss);
+  cuda::fill(tables.optimizer);
+  cuda::fill(tables.random);
   return tables;
 }
 #endif
