@@ -147,6 +147,22 @@ void check_gpu_kernel(const Inputs& inputs, const std::vector<KernelOutput>& out
   }
 }
 
+/// The outputs of a kernel on the emulator and on the GPU where there is one, for what no f64 reference says.
+template <class Run>
+std::vector<std::vector<float>> gpu_outputs(const Inputs& inputs, const std::vector<KernelOutput>& outputs,
+                                            const Run& run) {
+  const auto emulated = device_outputs(emulator_device(), inputs, outputs, 0, run);
+  if (gpu()) {
+    const auto on_gpu = device_outputs(*gpu(), inputs, outputs, 0, run);
+    for (std::size_t i = 0; i < outputs.size(); ++i)
+      for (std::size_t k = 0; k < outputs[i].count; ++k) {
+        const bool nan = std::isnan(emulated[i][k]);  // whose bits are free
+        CHECK((nan ? std::isnan(on_gpu[i][k]) : emulated[i][k] == on_gpu[i][k]));
+      }
+  }
+  return emulated;
+}
+
 /// Bounds of the outputs: `roundings` of the sum of the magnitudes of the products, for kernels that are sums
 /// of products of their inputs. Zero for whole numbers.
 template <class Run>

@@ -1,0 +1,96 @@
+// Elementwise kernels: y = f(x...) over any number of values, four to an access where the operands are
+// aligned to that. An operand may be y itself: a thread reads what it needs before it writes.
+#pragma once
+#include "engine/gpu.hpp"
+#include "engine/queue.hpp"
+
+namespace fovea::FOVEA_GPU {
+namespace {
+
+template <int N>
+struct Values {
+  float at[N];
+};
+
+template <int N>
+__device__ __forceinline__ Values<N> load(const float* from) {
+  if constexpr (N == 4) {
+    const float4 v = *reinterpret_cast<const float4*>(from);
+    return {{v.x, v.y, v.z, v.w}};
+  } else {
+    return {{*from}};
+  }
+}
+
+template <int N>
+__device__ __forceinline__ void store(float* to, const Values<N>& values) {
+  if constexpr (N == 4)
+    *reinterpret_cast<float4*>(to) = make_float4(values.at[0], values.at[1], values.at[2], values.at[3]);
+  else
+    *to = values.at[0];
+}
+
+template <int N>
+__device__ __forceinline__ Values<N> added(Values<N> a, const Values<N>& b) {
+  GPU_UNROLL
+  for (int k = 0; k < N; ++k) a.at[k] += b.at[k];
+  return a;
+}
+
+/// Whether float4 accesses are aligned at every pointer; null pointers are.
+template <class... Pointers>
+bool aligned(const Pointers*... pointers) {
+  return ((reinterpret_cast<std::uintptr_t>(pointers) | ...) & 15) == 0;
+}
+
+constexpr int kMapThreads = 256;
+
+/// The function that the threads apply; overloads read parameters that are on the device.
+template <class F>
+__device__ __forceinline__ const F& ready(const F& f) {
+  return f;
+}
+
+template <int N, class F, class... In>
+__device__ __forceinline__ void map_at(float* y, std::int64_t i, bool accumulate, const F& f,
+                                       const In*... in) {
+  Values<N> result = [&](const auto&... x) {
+    Values<N> values;
+    GPU_UNROLL
+    for (int k = 0; k < N; ++k) values.at[k] = f(x.at[k]...);
+    return values;
+  }(load<N>(in + i)...);
+  if (accumulate) result = added(load<N>(y + i), result);
+  store<N>(y + i, result);
+}
+
+template <int N, class F, class... In>
+__global__ void __launch_bounds__(kMapThreads)
+    map_kernel(float* y, std::int64_t count, bool accumulate, F parameters, const In*... in) {
+  const auto f = ready(parameters);
+  const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kMapThreads + threadIdx.x) * N;
+  if (i + N <= count)
+    map_at<N>(y, i, accumulate, f, in...);
+  else
+    for (std::int64_t rest = i; rest < count; ++rest) map_at<1>(y, rest, accumulate, f, in...);
+}
+
+/// Blocks for `items` threads of work.
+inline unsigned blocks_for(std::int64_t items, int threads = kMapThreads) {
+  return static_cast<unsigned>((items + threads - 1) / threads);
+}
+
+template <class F, class... In>
+void map(float* y, std::int64_t count, Write mode, const Queue& queue, const F& f, const In*... in) {
+  if (count <= 0) return;
+  const bool accumulate = mode == Write::accumulate;
+  if (aligned(static_cast<const float*>(y), in...))
+    gpu::launch(map_kernel<4, F, In...>, blocks_for((count + 3) / 4), kMapThreads, 0, queue.stream, y, count,
+                accumulate, f, in...);
+  else
+    gpu::launch(map_kernel<1, F, In...>, blocks_for(count), kMapThreads, 0, queue.stream, y, count,
+                accumulate, f, in...);
+}
+
+}  // namespace
+}  // namespace fovea::FOVEA_GPU
