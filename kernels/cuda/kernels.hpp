@@ -8,11 +8,13 @@ namespace fovea {
 namespace cuda {
 void fill(SepConv3dKernels<float>& table);
 void fill(LossKernels<float>& table);
+void fill(MatmulKernels<float>& table);
 }  // namespace cuda
 
 namespace emulated {
 void fill(SepConv3dKernels<float>& table);
 void fill(LossKernels<float>& table);
+void fill(MatmulKernels<float>& table);
 }  // namespace emulated
 
 }  // namespace fovea

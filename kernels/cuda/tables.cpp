@@ -9,6 +9,7 @@ KernelTables<float> emulator_tables() {
   KernelTables<float> tables;
   emulated::fill(tables.sepconv3d);
   emulated::fill(tables.loss);
+  emulated::fill(tables.matmul);
   return tables;
 }
 #endif
@@ -18,6 +19,7 @@ KernelTables<float> cuda_tables() {
   KernelTables<float> tables;
   cuda::fill(tables.sepconv3d);
   cuda::fill(tables.loss);
+  cuda::fill(tables.matmul);
   return tables;
 }
 #endif
