@@ -222,17 +222,42 @@ void with_tile(TileChoice choice, const Run& run) {
   }
 }
 
-constexpr int kFinishThreads = 256;
+// ---- the second pass of sums that were cut
+// ----------------------------------------------------------------------
+
+constexpr int kFinishOutputs = 32, kFinishWarps = 8, kFinishThreads = kFinishOutputs * kFinishWarps;
+
+/// The sum of entry 32 * block + lane over partials (splits, outputs), in order of warps; valid in warp 0.
+template <class T>
+__device__ __forceinline__ double sum_of_splits(const T* partials, int splits, std::int64_t outputs) {
+  GPU_SHARED(double, sums, [kFinishWarps][kFinishOutputs]);
+  const int lane = threadIdx.x % kFinishOutputs, warp = threadIdx.x / kFinishOutputs;
+  const std::int64_t e = static_cast<std::int64_t>(blockIdx.x) * kFinishOutputs + lane;
+  double sum = 0;
+  if (e < outputs) {
+    for (int split = warp; split < splits; split += kFinishWarps)
+      sum += static_cast<double>(partials[split * outputs + e]);
+  }
+  sums[warp][lane] = sum;
+  __syncthreads();
+  if (warp > 0) return 0;
+  GPU_UNROLL
+  for (int w = 1; w < kFinishWarps; ++w) sum += sums[w][lane];
+  return sum;
+}
+
+inline unsigned finish_blocks(std::int64_t outputs) {
+  return static_cast<unsigned>((outputs + kFinishOutputs - 1) / kFinishOutputs);
+}
 
 // out (rows, columns) <- sum over splits of partials (splits, rows, columns)
 static __global__ void __launch_bounds__(kFinishThreads)
     sum_splits(GemmOutput out, const float* partials, int splits, std::int64_t rows, int columns) {
-  const std::int64_t e = static_cast<std::int64_t>(blockIdx.x) * kFinishThreads + threadIdx.x;
-  if (e >= rows * columns) return;
-  double sum = 0;
-  for (int split = 0; split < splits; ++split) sum += partials[split * rows * columns + e];
+  const double sum = sum_of_splits(partials, splits, rows * columns);
+  const std::int64_t e = static_cast<std::int64_t>(blockIdx.x) * kFinishOutputs + threadIdx.x;
+  if (threadIdx.x >= kFinishOutputs || e >= rows * columns) return;
   const int column = static_cast<int>(e % columns);
-  const float value = static_cast<float>(out.bias ? sum + out.bias[column] : sum);
+  const float value = static_cast<float>(out.bias ? sum + static_cast<double>(out.bias[column]) : sum);
   float& to = out.c[e / columns * out.stride + column];
   to = out.accumulate ? to + value : value;
 }

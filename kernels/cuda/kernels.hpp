@@ -6,12 +6,14 @@
 namespace fovea {
 
 namespace cuda {
+void fill(Conv3dKernels<float>& table);
 void fill(SepConv3dKernels<float>& table);
 void fill(LossKernels<float>& table);
 void fill(MatmulKernels<float>& table);
 }  // namespace cuda
 
 namespace emulated {
+void fill(Conv3dKernels<float>& table);
 void fill(SepConv3dKernels<float>& table);
 void fill(LossKernels<float>& table);
 void fill(MatmulKernels<float>& table);

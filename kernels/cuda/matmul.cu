@@ -2,6 +2,7 @@
 // is cut, depends on the shape only.
 #include "kernels/cuda/gemm_tile.hpp"
 #include "kernels/cuda/kernels.hpp"
+#include "kernels/cuda/matmul.hpp"
 #include "kernels/cuda/scratch.hpp"
 
 namespace fovea::FOVEA_GPU {
@@ -49,14 +50,16 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::Blocks) multiply(GemmOutp
         stage_operand<Tile, Tile::Rows, A>(a, p.a, row, rows, begin + done, left);
         stage_operand<Tile, Tile::Columns, B>(b, p.b, column, columns, begin + done, left);
       });
-  write_tile<Tile>(out, out.c + (blockIdx.y * p.m + row) * out.stride + column, nullptr, sums, rows, columns);
+  write_tile<Tile>(out, out.c + (blockIdx.y * p.m + row) * out.stride + column,
+                   out.bias ? out.bias + column : nullptr, sums, rows, columns);
 }
 
 // ---- launchers
 // -------------------------------------------------------------------------------------------------
 
 template <Along A, Along B>
-void product(float* c, const float* a, const float* b, const MatmulShape& s, Write mode, const Queue& queue) {
+void product(float* c, const float* a, const float* b, const float* bias, const MatmulShape& s, Write mode,
+             const Queue& queue) {
   if (s.m == 0 || s.n == 0) return;
   const auto operand = [&](const float* data, Along along, std::int64_t rows) {
     return Operand{data, along == Along::terms ? s.k : rows, allows_vectors(data, rows)};
@@ -72,7 +75,7 @@ void product(float* c, const float* a, const float* b, const MatmulShape& s, Wri
                     split.chunk,
                     static_cast<int>((s.n + Tile::Columns - 1) / Tile::Columns)};
     const dim3 grid(static_cast<unsigned>(tiles), split.splits);
-    const GemmOutput out{c, nullptr, s.n, mode == Write::accumulate, allows_vectors(c, s.n)};
+    const GemmOutput out{c, bias, s.n, mode == Write::accumulate, allows_vectors(c, s.n)};
     if (split.splits == 1) {
       gpu::launch(multiply<Tile, A, B>, grid, Tile::Threads, 0, queue.stream, out, p);
       return;
@@ -80,17 +83,33 @@ void product(float* c, const float* a, const float* b, const MatmulShape& s, Wri
     const Scratch<float> partials(queue, static_cast<std::size_t>(split.splits * s.m * s.n));
     gpu::launch(multiply<Tile, A, B>, grid, Tile::Threads, 0, queue.stream,
                 GemmOutput{partials.data(), nullptr, s.n, false, s.n % 4 == 0}, p);
-    gpu::launch(sum_splits, static_cast<unsigned>((s.m * s.n + kFinishThreads - 1) / kFinishThreads),
-                kFinishThreads, 0, queue.stream, out, static_cast<const float*>(partials.data()),
-                split.splits, s.m, static_cast<int>(s.n));
+    gpu::launch(sum_splits, finish_blocks(s.m * s.n), kFinishThreads, 0, queue.stream, out,
+                static_cast<const float*>(partials.data()), split.splits, s.m, static_cast<int>(s.n));
   });
+}
+
+template <ProductForm Form>
+void entry(float* c, const float* a, const float* b, const MatmulShape& shape, Write mode,
+           const Queue& queue) {
+  multiply_exactly(Form, c, a, b, nullptr, shape, mode, queue);
 }
 
 }  // namespace
 
+void multiply_exactly(ProductForm form, float* c, const float* a, const float* b, const float* bias,
+                      const MatmulShape& shape, Write mode, const Queue& queue) {
+  switch (form) {
+    case ProductForm::nn:
+      return product<Along::terms, Along::rows>(c, a, b, bias, shape, mode, queue);
+    case ProductForm::tn:
+      return product<Along::rows, Along::rows>(c, a, b, bias, shape, mode, queue);
+    case ProductForm::nt:
+      return product<Along::terms, Along::terms>(c, a, b, bias, shape, mode, queue);
+  }
+}
+
 void fill(MatmulKernels<float>& table) {
-  table = {product<Along::terms, Along::rows>, product<Along::rows, Along::rows>,
-           product<Along::terms, Along::terms>};
+  table = {entry<ProductForm::nn>, entry<ProductForm::tn>, entry<ProductForm::nt>};
 }
 
 }  // namespace fovea::FOVEA_GPU

@@ -7,6 +7,7 @@ namespace fovea {
 #if FOVEA_EMULATOR
 KernelTables<float> emulator_tables() {
   KernelTables<float> tables;
+  emulated::fill(tables.conv3d);
   emulated::fill(tables.sepconv3d);
   emulated::fill(tables.loss);
   emulated::fill(tables.matmul);
@@ -17,6 +18,7 @@ KernelTables<float> emulator_tables() {
 #if FOVEA_CUDA
 KernelTables<float> cuda_tables() {
   KernelTables<float> tables;
+  cuda::fill(tables.conv3d);
   cuda::fill(tables.sepconv3d);
   cuda::fill(tables.loss);
   cuda::fill(tables.matmul);
