@@ -1,0 +1,204 @@
+// Convolutions. Which kernel a geometry gets, and how its sums are cut, depends on the shape only.
+#include "kernels/cuda/conv3d_general.hpp"
+#include "kernels/cuda/conv3d_gradients.hpp"
+#include "kernels/cuda/kernels.hpp"
+#include "kernels/cuda/matmul.hpp"
+#include "kernels/cuda/scratch.hpp"
+
+namespace fovea::FOVEA_GPU {
+namespace {
+
+constexpr int kWantedBlocks = 264;  // two for every multiprocessor of the largest GPUs
+
+unsigned blocks_of(std::int64_t threads, int block) {
+  return static_cast<unsigned>((threads + block - 1) / block);
+}
+
+std::int64_t out_pixels(const Conv3dShape& s) { return s.batch * s.t.out * s.h.out * s.w.out; }
+std::int64_t in_pixels(const Conv3dShape& s) { return s.batch * s.t.in * s.h.in * s.w.in; }
+
+Gather forward_gather(const Conv3dShape& s) {
+  const auto axis = [](const ConvAxis& a) {
+    return GatherAxis{static_cast<int>(a.in),
+                      static_cast<int>(a.out),
+                      static_cast<int>(a.kernel),
+                      static_cast<int>(a.stride),
+                      static_cast<int>(a.dilation),
+                      static_cast<int>(-a.pad),
+                      1};
+  };
+  return {static_cast<int>(s.in_channels),
+          static_cast<int>(s.out_channels),
+          static_cast<int>(s.groups),
+          axis(s.t),
+          axis(s.h),
+          axis(s.w),
+          out_pixels(s)};
+}
+
+Gather transposed_gather(const Conv3dShape& s) {
+  const auto axis = [](const ConvAxis& a) {
+    return GatherAxis{static_cast<int>(a.out),       static_cast<int>(a.in),  static_cast<int>(a.kernel), 1,
+                      static_cast<int>(-a.dilation), static_cast<int>(a.pad), static_cast<int>(a.stride)};
+  };
+  return {static_cast<int>(s.out_channels),
+          static_cast<int>(s.in_channels),
+          static_cast<int>(s.groups),
+          axis(s.t),
+          axis(s.h),
+          axis(s.w),
+          in_pixels(s)};
+}
+
+/// Whether tiles of channels would be nearly empty.
+bool few_channels(const Gather& g) { return g.targets() < 4; }
+
+// ---- forward and input gradient
+// ----------------------------------------------------------------------------------
+
+template <bool Divided>
+void launch_tiles(const GemmOutput& out, const float* source, const float* packed, const int4* offsets,
+                  const Gather& g, const Packing& packing, const Queue& queue) {
+  with_tile(choose_tile(g.pixels, g.targets(), g.groups), [&]<class Tile>(Tile) {
+    const int column_tiles = ceil_div(g.targets(), Tile::Columns);
+    const std::int64_t tiles = tile_count(g.pixels, g.targets(), Tile::Rows, Tile::Columns) * g.groups;
+    const std::int64_t outputs = g.pixels * g.target_channels;
+    const GemmSplit split(tiles, g.terms(), outputs);
+    const dim3 grid(static_cast<unsigned>(tiles), split.splits);
+    const auto chunk = static_cast<int>(split.chunk);
+    if (split.splits == 1) {
+      gpu::launch(convolve_tiles<Tile, Divided>, grid, Tile::Threads, 0, queue.stream, out, source, packed,
+                  offsets, g, packing, column_tiles, chunk);
+      return;
+    }
+    const Scratch<float> partials(queue, static_cast<std::size_t>(split.splits * outputs));
+    const GemmOutput part{partials.data(), nullptr, out.stride, false, g.targets() % 4 == 0};
+    gpu::launch(convolve_tiles<Tile, Divided>, grid, Tile::Threads, 0, queue.stream, part, source, packed,
+                offsets, g, packing, column_tiles, chunk);
+    gpu::launch(sum_splits, finish_blocks(outputs), kFinishThreads, 0, queue.stream, out,
+                static_cast<const float*>(partials.data()), split.splits, g.pixels, g.target_channels);
+  });
+}
+
+template <bool Divided>
+void launch_gather(float* target, const float* source, const float* weight, const float* bias,
+                   const Gather& g, bool transposed, bool accumulate, const Queue& queue) {
+  const bool plain = few_channels(g);
+  const std::int64_t padded = plain ? g.targets() : ceil_div(g.targets(), 4) * 4;
+  const Packing packing{plain ? g.targets() : g.terms() * padded, plain ? g.target_channels : padded,
+                        static_cast<int>(padded)};
+  const std::int64_t packed_size = g.groups * g.terms() * padded;
+  const Scratch<float> packed(queue, static_cast<std::size_t>(packed_size));
+  const Scratch<int4> offsets(queue, static_cast<std::size_t>(g.terms()));
+  gpu::launch(pack_weights, blocks_of(packed_size, kPackThreads), kPackThreads, 0, queue.stream,
+              packed.data(), offsets.data(), weight, g, packing, transposed);
+  const GemmOutput out{target, bias, g.target_channels, accumulate, allows_vectors(target, g.targets())};
+  const float* weights = packed.data();
+  if (plain)
+    gpu::launch(convolve_plain<Divided>, blocks_of(g.pixels * g.target_channels, kPlainThreads),
+                kPlainThreads, 0, queue.stream, out, source, weights, g);
+  else
+    launch_tiles<Divided>(out, source, weights, offsets.data(), g, packing, queue);
+}
+
+bool pointwise(const Conv3dShape& s) {
+  const auto one = [](const ConvAxis& a) {
+    return a.kernel == 1 && a.stride == 1 && a.pad == 0 && a.in == a.out;
+  };
+  return s.groups == 1 && one(s.t) && one(s.h) && one(s.w);
+}
+
+void forward(float* y, const float* x, const float* weight, const float* bias, const Conv3dShape& s,
+             const Queue& queue) {
+  if (out_pixels(s) * s.out_channels == 0) return;
+  if (pointwise(s))
+    return multiply_exactly(ProductForm::nt, y, x, weight, bias,
+                            {out_pixels(s), s.out_channels, s.in_channels}, Write::overwrite, queue);
+  launch_gather<false>(y, x, weight, bias, forward_gather(s), false, false, queue);
+}
+
+void grad_input(float* dx, const float* dy, const float* weight, const Conv3dShape& s, Write mode,
+                const Queue& queue) {
+  if (in_pixels(s) * s.in_channels == 0) return;
+  if (pointwise(s))
+    return multiply_exactly(ProductForm::nn, dx, dy, weight, nullptr,
+                            {in_pixels(s), s.in_channels, s.out_channels}, mode, queue);
+  const Gather g = transposed_gather(s);
+  const bool accumulate = mode == Write::accumulate;
+  if (s.t.stride == 1 && s.h.stride == 1 && s.w.stride == 1)
+    launch_gather<false>(dx, dy, weight, nullptr, g, true, accumulate, queue);
+  else
+    launch_gather<true>(dx, dy, weight, nullptr, g, true, accumulate, queue);
+}
+
+// ---- weight and bias gradient
+// -------------------------------------------------------------------------------------
+
+void finish_weight_gradient(float* dweight, const float* partials, int chunks, const Gather& g,
+                            const Queue& queue) {
+  gpu::launch(finish_weights, finish_blocks(static_cast<std::int64_t>(g.terms()) * g.target_channels),
+              kFinishThreads, 0, queue.stream, dweight, partials, chunks, g);
+}
+
+void weight_gradient_plain(float* dweight, const float* dy, const float* x, const Gather& g,
+                           const Queue& queue) {
+  constexpr int least_pixels = 64;
+  const int lanes = ceil_div(g.target_channels, kPlainLanes);
+  const std::int64_t wanted = max(1, ceil_div(kWantedBlocks, lanes * g.terms()));
+  const std::int64_t chunks =
+      max(std::int64_t{1}, max(min(wanted, g.pixels / least_pixels), g.pixels / 16384));
+  const std::int64_t chunk = (g.pixels + chunks - 1) / chunks;
+  const std::int64_t weights = static_cast<std::int64_t>(g.terms()) * g.target_channels;
+  const Scratch<float> partials(queue, static_cast<std::size_t>(chunks * weights));
+  constexpr int most = 65535;
+  for (int first = 0; first < g.terms(); first += most)
+    gpu::launch(weight_plain, dim3(static_cast<unsigned>(chunks), min(most, g.terms() - first), lanes),
+                kPlainLanes * kPlainWarps, 0, queue.stream, partials.data(), dy, x, g, chunk, first);
+  finish_weight_gradient(dweight, partials.data(), static_cast<int>(chunks), g, queue);
+}
+
+void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dShape& s, const Queue& queue) {
+  const Gather g = forward_gather(s);
+  if (g.terms() * s.out_channels == 0) return;
+  if (g.pixels == 0) return finish_weight_gradient(dweight, nullptr, 0, g, queue);
+  if (pointwise(s))
+    return multiply_exactly(ProductForm::tn, dweight, dy, x, nullptr,
+                            {s.out_channels, s.in_channels, g.pixels}, Write::overwrite, queue);
+  if (g.groups > 1 && few_channels(g)) return weight_gradient_plain(dweight, dy, x, g, queue);
+  TileChoice choice = choose_tile(g.terms(), g.targets(), g.groups);
+  if (choice == TileChoice::large) choice = TileChoice::tall;  // the walk over pixels needs registers
+  with_tile(choice, [&]<class Tile>(Tile) {
+    const int column_tiles = ceil_div(g.targets(), Tile::Columns),
+              row_tiles = ceil_div(g.terms(), Tile::Rows);
+    const std::int64_t tiles = static_cast<std::int64_t>(column_tiles) * row_tiles * g.groups;
+    const std::int64_t weights = static_cast<std::int64_t>(g.terms()) * g.target_channels;
+    const GemmSplit split(tiles, g.pixels, weights);
+    const Scratch<float> partials(queue, static_cast<std::size_t>(split.splits * weights));
+    const bool vector = g.targets() % 4 == 0;
+    gpu::launch(weight_tiles<Tile>, dim3(static_cast<unsigned>(tiles), split.splits), Tile::Threads, 0,
+                queue.stream, GemmOutput{partials.data(), nullptr, g.target_channels, false, vector}, dy, x,
+                g, column_tiles, row_tiles, split.chunk, vector && allows_vectors(dy, 4));
+    finish_weight_gradient(dweight, partials.data(), split.splits, g, queue);
+  });
+}
+
+void grad_bias(float* dbias, const float* dy, const Conv3dShape& s, const Queue& queue) {
+  if (s.out_channels == 0) return;
+  const std::int64_t pixels = out_pixels(s);
+  const auto channels = static_cast<int>(s.out_channels);
+  const int wide = ceil_div(channels, kBiasThreads);
+  const std::int64_t chunks =
+      min(static_cast<std::int64_t>(max(1, 4 * kWantedBlocks / wide)), (pixels + 63) / 64);
+  const Scratch<float> partials(queue, static_cast<std::size_t>(chunks * channels));
+  if (chunks > 0)
+    gpu::launch(bias_chunks, dim3(static_cast<unsigned>(chunks), wide), kBiasThreads, 0, queue.stream,
+                partials.data(), dy, pixels, channels, (pixels + chunks - 1) / chunks);
+  gpu::launch(finish_bias, finish_blocks(channels), kFinishThreads, 0, queue.stream, dbias,
+              static_cast<const float*>(partials.data()), static_cast<int>(chunks), channels);
+}
+
+}  // namespace
+
+void fill(Conv3dKernels<float>& table) { table = {forward, grad_input, grad_weight, grad_bias}; }
+
+}  // namespace fovea::FOVEA_GPU

@@ -1,0 +1,98 @@
+// The CUDA kernels of the matrix products.
+#include "tests/gpu_kernels.hpp"
+
+using namespace fovea;
+using namespace fovea::test;
+
+namespace {
+
+std::size_t size(std::int64_t count) { return static_cast<std::size_t>(count); }
+
+constexpr const char* kForms[] = {"nn", "tn", "nt"};
+
+/// Every form and both modes of writing.
+void check_products(const MatmulShape& s, bool whole) {
+  CAPTURE(s.m);
+  CAPTURE(s.n);
+  CAPTURE(s.k);
+  const auto random = [&](std::int64_t count, unsigned seed) {
+    return whole ? random_whole(size(count), seed) : random_normal(size(count), seed);
+  };
+  const Inputs inputs{random(s.m * s.k, 1), random(s.k * s.n, 2)};
+  for (int form = 0; form < 3; ++form)
+    for (const Write mode : {Write::overwrite, Write::accumulate}) {
+      CAPTURE(std::string(kForms[form]));
+      const auto run = [&](const auto& tables, auto in, auto out, const Queue& queue) {
+        const auto product = form == 0 ? tables.matmul.nn : form == 1 ? tables.matmul.tn : tables.matmul.nt;
+        product(out[0], in[0], in[1], s, mode, queue);
+      };
+      std::vector<KernelOutput> c{{size(s.m * s.n), 0}};
+      if (mode == Write::accumulate) c[0].initial = random(s.m * s.n, 3);
+      if (!whole) bound_outputs(c, inputs, static_cast<double>(s.k) + 2, run);
+      check_gpu_kernel(inputs, c, run);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("matrix products are exact on whole numbers, at every tile and tail") {
+  check_products({1, 1, 1}, true);
+  check_products({3, 5, 2}, true);      // one tile of 64 x 64
+  check_products({64, 64, 8}, true);    // full
+  check_products({65, 67, 9}, true);    // a row, three columns and a term more
+  check_products({128, 32, 24}, true);  // 128 x 32
+  check_products({130, 30, 23}, true);  // and tails
+  check_products({2, 140, 17}, true);   // several tiles of columns
+  check_products({68, 72, 300}, true);  // the sum in two chunks
+  check_products({7, 9, 1001}, true);   // seven chunks, the last one short
+  check_products({200, 8, 513}, true);  // chunks of the narrow tile
+}
+
+TEST_CASE("matrix products stay within the rounding of their sums") {
+  check_products({65, 67, 9}, false);
+  check_products({130, 30, 23}, false);
+  check_products({20, 12, 520}, false);
+}
+
+// The tiles of large products, with the fewest terms.
+TEST_CASE("matrix products of many tiles are exact on whole numbers") {
+  const auto check = [](const MatmulShape& s) {
+    CAPTURE(s.m);
+    const Inputs inputs{random_whole(size(s.m * s.k), 1), random_whole(size(s.k * s.n), 2)};
+    for (int form = 0; form < 3; ++form)
+      check_gpu_kernel(inputs, {{size(s.m * s.n), 0}},
+                       [&](const auto& tables, auto in, auto out, const Queue& queue) {
+                         const auto product = form == 0   ? tables.matmul.nn
+                                              : form == 1 ? tables.matmul.tn
+                                                          : tables.matmul.nt;
+                         product(out[0], in[0], in[1], s, Write::overwrite, queue);
+                       });
+  };
+  check({263 * 128 + 5, 33, 2});           // 128 x 64
+  check({11 * 128 + 1, 21 * 128 + 4, 2});  // 128 x 128
+}
+
+TEST_CASE("matrix products without terms are zero, without outputs nothing") {
+  const Inputs inputs{{1}, {1}};
+  for (const Write mode : {Write::overwrite, Write::accumulate}) {
+    KernelOutput c{6, 0};
+    c.initial = random_whole(6, 1);
+    check_gpu_kernel(inputs, {c}, [&](const auto& tables, auto in, auto out, const Queue& queue) {
+      tables.matmul.nn(out[0], in[0], in[1], {2, 3, 0}, mode, queue);
+      tables.matmul.tn(out[0], in[0], in[1], {0, 3, 1}, mode, queue);
+      tables.matmul.nt(out[0], in[0], in[1], {2, 0, 1}, mode, queue);
+    });
+  }
+}
+
+TEST_CASE("matrix products keep NaN in its row and column") {
+  const MatmulShape s{40, 36, 20};
+  Inputs inputs{random_normal(size(s.m * s.k), 1), random_normal(size(s.k * s.n), 2)};
+  inputs[0][size(7 * s.k + 3)] = std::numeric_limits<float>::quiet_NaN();
+  const Device device = emulator_device();
+  const auto c = device_outputs(device, inputs, {{size(s.m * s.n), 0}}, 0,
+                                [&](const auto& tables, auto in, auto out, const Queue& queue) {
+                                  tables.matmul.nn(out[0], in[0], in[1], s, Write::overwrite, queue);
+                                })[0];
+  for (std::size_t i = 0; i < c.size(); ++i) CHECK(std::isnan(c[i]) == (i / size(s.n) == 7));
+}
