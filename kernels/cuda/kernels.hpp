@@ -3,28 +3,36 @@
 #pragma once
 #include "kernels/tables.hpp"
 
+// clang-format off
+#define FOVEA_CUDA_FILLS                                                                            \
+  void fill(ActivationKernels<float>& table);                                                   \
+  void fill(BatchNormKernels<float>& table);                                                    \
+  void fill(Conv3dKernels<float>& table);                                                       \
+  void fill_correlation(LossKernels<float>& table);                                             \
+  void fill(ElementwiseKernels<float>& table);                                                  \
+  void fill(FeatureSumKernels<float>& table);                                                   \
+  void fill(GaussianGridKernels<float>& table);                                                 \
+  void fill(GaussianMaskKernels<float>& table);                                                 \
+  void fill_laplace(RegularizerKernels<float>& table);                                          \
+  void fill(MaskReadoutKernels<float>& table);                                                  \
+  void fill(MatmulKernels<float>& table);                                                       \
+  void fill(OptimizerKernels<float>& table);                                                    \
+  void fill(PointReadoutKernels<float>& table);                                                 \
+  void fill_poisson(LossKernels<float>& table);                                                 \
+  void fill(RandomKernels<float>& table);                                                       \
+  void fill_regularizers(RegularizerKernels<float>& table);                                     \
+  void fill(SepConv3dKernels<float>& table);                                                    \
+  void fill(TemporalKernelKernels<float>& table);
+// clang-format on
+
 namespace fovea {
 
 namespace cuda {
-void fill(FeatureSumKernels<float>& table);
-void fill(GaussianGridKernels<float>& table);
-void fill(GaussianMaskKernels<float>& table);
-void fill(LossKernels<float>& table);
-void fill(MaskReadoutKernels<float>& table);
-void fill(PointReadoutKernels<float>& table);
-void fill(SepConv3dKernels<float>& table);
-void fill(TemporalKernelKernels<float>& table);
+FOVEA_CUDA_FILLS
 }  // namespace cuda
 
 namespace emulated {
-void fill(FeatureSumKernels<float>& table);
-void fill(GaussianGridKernels<float>& table);
-void fill(GaussianMaskKernels<float>& table);
-void fill(LossKernels<float>& table);
-void fill(MaskReadoutKernels<float>& table);
-void fill(PointReadoutKernels<float>& table);
-void fill(SepConv3dKernels<float>& table);
-void fill(TemporalKernelKernels<float>& table);
+FOVEA_CUDA_FILLS
 }  // namespace emulated
 
 }  // namespace fovea

@@ -6,30 +6,52 @@ namespace fovea {
 
 #if FOVEA_EMULATOR
 KernelTables<float> emulator_tables() {
+  using namespace emulated;
   KernelTables<float> tables;
-  emulated::fill(tables.feature_sum);
-  emulated::fill(tables.gaussian_grid);
-  emulated::fill(tables.gaussian_mask);
-  emulated::fill(tables.loss);
-  emulated::fill(tables.mask_readout);
-  emulated::fill(tables.point_readout);
-  emulated::fill(tables.sepconv3d);
-  emulated::fill(tables.temporal_kernel);
+  fill(tables.activation);
+  fill(tables.batch_norm);
+  fill(tables.conv3d);
+  fill_correlation(tables.loss);
+  fill(tables.elementwise);
+  fill(tables.feature_sum);
+  fill(tables.gaussian_grid);
+  fill(tables.gaussian_mask);
+  fill_laplace(tables.regularizer);
+  fill(tables.mask_readout);
+  fill(tables.matmul);
+  fill(tables.optimizer);
+  fill(tables.point_readout);
+  fill_poisson(tables.loss);
+  fill(tables.random);
+  fill_regularizers(tables.regularizer);
+  fill(tables.sepconv3d);
+  fill(tables.temporal_kernel);
   return tables;
 }
 #endif
 
 #if FOVEA_CUDA
 KernelTables<float> cuda_tables() {
+  using namespace cuda;
   KernelTables<float> tables;
-  cuda::fill(tables.feature_sum);
-  cuda::fill(tables.gaussian_grid);
-  cuda::fill(tables.gaussian_mask);
-  cuda::fill(tables.loss);
-  cuda::fill(tables.mask_readout);
-  cuda::fill(tables.point_readout);
-  cuda::fill(tables.sepconv3d);
-  cuda::fill(tables.temporal_kernel);
+  fill(tables.activation);
+  fill(tables.batch_norm);
+  fill(tables.conv3d);
+  fill_correlation(tables.loss);
+  fill(tables.elementwise);
+  fill(tables.feature_sum);
+  fill(tables.gaussian_grid);
+  fill(tables.gaussian_mask);
+  fill_laplace(tables.regularizer);
+  fill(tables.mask_readout);
+  fill(tables.matmul);
+  fill(tables.optimizer);
+  fill(tables.point_readout);
+  fill_poisson(tables.loss);
+  fill(tables.random);
+  fill_regularizers(tables.regularizer);
+  fill(tables.sepconv3d);
+  fill(tables.temporal_kernel);
   return tables;
 }
 #endif
