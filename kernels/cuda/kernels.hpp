@@ -8,8 +8,11 @@ namespace fovea {
 namespace cuda {
 void fill(ActivationKernels<float>& table);
 void fill(ElementwiseKernels<float>& table);
+void fill(FramesKernels<float>& table);
+void fill(GatherKernels<float>& table);
 void fill(SepConv3dKernels<float>& table);
 void fill(LossKernels<float>& table);
+void fill(NormalizeRowsKernels<float>& table);
 void fill(OptimizerKernels<float>& table);
 void fill(RandomKernels<float>& table);
 }  // namespace cuda
@@ -17,8 +20,11 @@ void fill(RandomKernels<float>& table);
 namespace emulated {
 void fill(ActivationKernels<float>& table);
 void fill(ElementwiseKernels<float>& table);
+void fill(FramesKernels<float>& table);
+void fill(GatherKernels<float>& table);
 void fill(SepConv3dKernels<float>& table);
 void fill(LossKernels<float>& table);
+void fill(NormalizeRowsKernels<float>& table);
 void fill(OptimizerKernels<float>& table);
 void fill(RandomKernels<float>& table);
 }  // namespace emulated

@@ -9,8 +9,11 @@ KernelTables<float> emulator_tables() {
   KernelTables<float> tables;
   emulated::fill(tables.activation);
   emulated::fill(tables.elementwise);
+  emulated::fill(tables.frames);
+  emulated::fill(tables.gather);
   emulated::fill(tables.sepconv3d);
   emulated::fill(tables.loss);
+  emulated::fill(tables.normalize_rows);
   emulated::fill(tables.optimizer);
   emulated::fill(tables.random);
   return tables;
@@ -22,8 +25,11 @@ KernelTables<float> cuda_tables() {
   KernelTables<float> tables;
   cuda::fill(tables.activation);
   cuda::fill(tables.elementwise);
+  cuda::fill(tables.frames);
+  cuda::fill(tables.gather);
   cuda::fill(tables.sepconv3d);
   cuda::fill(tables.loss);
+  cuda::fill(tables.normalize_rows);
   cuda::fill(tables.optimizer);
   cuda::fill(tables.random);
   return tables;
