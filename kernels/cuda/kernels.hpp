@@ -11,11 +11,14 @@
   void fill_correlation(LossKernels<float>& table);                                             \
   void fill(ElementwiseKernels<float>& table);                                                  \
   void fill(FeatureSumKernels<float>& table);                                                   \
+  void fill(FramesKernels<float>& table);                                                       \
+  void fill(GatherKernels<float>& table);                                                       \
   void fill(GaussianGridKernels<float>& table);                                                 \
   void fill(GaussianMaskKernels<float>& table);                                                 \
   void fill_laplace(RegularizerKernels<float>& table);                                          \
   void fill(MaskReadoutKernels<float>& table);                                                  \
   void fill(MatmulKernels<float>& table);                                                       \
+  void fill(NormalizeRowsKernels<float>& table);                                                \
   void fill(OptimizerKernels<float>& table);                                                    \
   void fill(PointReadoutKernels<float>& table);                                                 \
   void fill_poisson(LossKernels<float>& table);                                                 \
