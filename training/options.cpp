@@ -33,7 +33,10 @@ const ParameterTable<OptimizerOptions>& optimizer_table() {
           .add("betas", &O::betas, "[float, float]", "decay rates of the first and second moment",
                decay_rates)
           .add("eps", &O::eps, "float", "added to the root of the second moment", finite_above(0))
-          .add("weight_decay", &O::weight_decay, "float", "decoupled weight decay", finite_at_least(0));
+          .add("weight_decay", &O::weight_decay, "float", "decoupled weight decay", finite_at_least(0))
+          .add("set_to_none", &O::set_to_none, "bool",
+               "false: readouts that a batch does not reach move on by their momentum, as with gradients of "
+               "0");
   return table;
 }
 

@@ -65,18 +65,19 @@ void ParameterArena::clear_gradients() const {
   for (const Parameter& parameter : parameters_) parameter.tensor.clear_grad();
 }
 
-std::vector<ParameterArena::Run> ParameterArena::reached_runs() const {
+template <class TakesPart>
+std::vector<ParameterArena::Run> ParameterArena::runs_of(const TakesPart& takes_part) const {
   std::vector<Run> runs;
   bool adjacent = false;
   for (const Parameter& parameter : parameters_) {
-    const bool reached = parameter.tensor.grad().defined();
+    const bool here = takes_part(parameter);
     const std::int64_t end = parameter.begin + parameter.count;
-    if (reached && adjacent && runs.back().steps == parameter.steps) {
+    if (here && adjacent && runs.back().steps == parameter.steps) {
       runs.back().end = end;
-    } else if (reached) {
+    } else if (here) {
       runs.push_back({parameter.begin, end, parameter.steps});
     }
-    adjacent = reached;
+    adjacent = here;
   }
   return runs;
 }
@@ -95,8 +96,15 @@ double ParameterArena::gradient_norm(const std::vector<Run>& runs) const {
   return std::sqrt(squares);
 }
 
+double ParameterArena::gradient_norm() const { return gradient_norm(runs_of(reached)); }
+
 double ParameterArena::step(const OptimizerOptions& optimizer, const Step& step) {
-  const std::vector<Run> runs = reached_runs();
+  const auto moves = [&](const Parameter& parameter) {
+    return reached(parameter) || (!optimizer.set_to_none && parameter.steps > 0);
+  };
+  for (const Parameter& parameter : parameters_)
+    if (moves(parameter) && !reached(parameter)) part(gradients_, parameter).fill(0);
+  const std::vector<Run> runs = runs_of(moves);
   const double norm = gradient_norm(runs) * step.gradient_scale;
   if (!std::isfinite(norm)) return norm;
   double scale = step.gradient_scale;
@@ -117,7 +125,7 @@ double ParameterArena::step(const OptimizerOptions& optimizer, const Step& step)
     }
   });
   for (Parameter& parameter : parameters_)
-    if (parameter.tensor.grad()) ++parameter.steps;
+    if (moves(parameter)) ++parameter.steps;
   return norm;
 }
 
