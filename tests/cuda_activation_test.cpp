@@ -173,6 +173,22 @@ TEST_CASE("CUDA parametric activations of any number of values") {
   check_parametric_relu(9001);  // three blocks of the sums
 }
 
+TEST_CASE("the CUDA sums of a parametric ReLU's slopes when blocks go round") {
+  const std::size_t count = 1024 * 4096 + 5;
+  std::vector<float> x(count, -2.0f);
+  for (std::size_t i = 0; i < count; i += 3) x[i] = 1.0f;
+  const Inputs inputs{x, std::vector<float>(count, 0.5f), {0.0f}, {0.75f}, {-1.5f}};
+  const auto sums =
+      gpu_outputs(inputs, {{1, 0}, {1, 0}}, [&](const auto& tables, auto in, auto out, const Queue& queue) {
+        tables.activation.parametric_relu_grad(static_cast<float*>(nullptr), out[0], out[1], in[1], in[0],
+                                               relu_of(in), static_cast<std::int64_t>(count),
+                                               Write::overwrite, queue);
+      });
+  const std::size_t above = (count + 2) / 3;
+  CHECK(sums[0][0] == -static_cast<float>(count - above));
+  CHECK(sums[1][0] == 0.5f * static_cast<float>(above));
+}
+
 TEST_CASE("CUDA activations of NaN and infinities") {
   const float nan = std::nanf(""), inf = std::numeric_limits<float>::infinity();
   const Device host = cpu_device(1, Isa::reference);
