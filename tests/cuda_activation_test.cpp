@@ -322,10 +322,10 @@ TEST_CASE("exponentials and logarithms of the Poisson loss") {
   for (float value = -110; value < 92; value += 0.03125f * 1.01f) x.push_back(value);
   value_accuracy(x, 0, true, 2, exp);
   // Where as much was counted as here the rate itself hardly matters beside its logarithm.
-  const float counts = 0x1p113f;
-  const auto log = [=](double v) { return v - static_cast<double>(counts) * std::log(v); };
-  value_accuracy(spread(0x1p100f, false, 9001), counts, false, 2.5, log);
+  const float counted = 0x1p113f;
+  const auto log = [=](double v) { return v - static_cast<double>(counted) * std::log(v); };
+  value_accuracy(spread(0x1p100f, false, 9001), counted, false, 2.5, log);
   x.clear();
   for (float value = 0.5f; value < 2; value += 0x1p-12f * 1.01f) x.push_back(value);
-  value_accuracy(x, counts, false, 2.5, log);
+  value_accuracy(x, counted, false, 2.5, log);
 }
