@@ -173,6 +173,22 @@ TEST_CASE("CUDA parametric activations of any number of values") {
   check_parametric_relu(9001);  // three blocks of the sums
 }
 
+TEST_CASE("the CUDA sums of a parametric ReLU's slopes when blocks go round") {
+  const std::size_t count = 1024 * 4096 + 5;
+  std::vector<float> x(count, -2.0f);
+  for (std::size_t i = 0; i < count; i += 3) x[i] = 1.0f;
+  const Inputs inputs{x, std::vector<float>(count, 0.5f), {0.0f}, {0.75f}, {-1.5f}};
+  const auto sums =
+      gpu_outputs(inputs, {{1, 0}, {1, 0}}, [&](const auto& tables, auto in, auto out, const Queue& queue) {
+        tables.activation.parametric_relu_grad(static_cast<float*>(nullptr), out[0], out[1], in[1], in[0],
+                                               relu_of(in), static_cast<std::int64_t>(count),
+                                               Write::overwrite, queue);
+      });
+  const std::size_t above = (count + 2) / 3;
+  CHECK(sums[0][0] == -static_cast<float>(count - above));
+  CHECK(sums[1][0] == 0.5f * static_cast<float>(above));
+}
+
 TEST_CASE("CUDA activations of NaN and infinities") {
   const float nan = std::nanf(""), inf = std::numeric_limits<float>::infinity();
   const Device host = cpu_device(1, Isa::reference);
@@ -306,10 +322,10 @@ TEST_CASE("exponentials and logarithms of the Poisson loss") {
   for (float value = -110; value < 92; value += 0.03125f * 1.01f) x.push_back(value);
   value_accuracy(x, 0, true, 2, exp);
   // Where as much was counted as here the rate itself hardly matters beside its logarithm.
-  const float counts = 0x1p113f;
-  const auto log = [=](double v) { return v - static_cast<double>(counts) * std::log(v); };
-  value_accuracy(spread(0x1p100f, false, 9001), counts, false, 2.5, log);
+  const float counted = 0x1p113f;
+  const auto log = [=](double v) { return v - static_cast<double>(counted) * std::log(v); };
+  value_accuracy(spread(0x1p100f, false, 9001), counted, false, 2.5, log);
   x.clear();
   for (float value = 0.5f; value < 2; value += 0x1p-12f * 1.01f) x.push_back(value);
-  value_accuracy(x, counts, false, 2.5, log);
+  value_accuracy(x, counted, false, 2.5, log);
 }

@@ -2,6 +2,8 @@
 #include <limits>
 
 #include "tests/gpu_kernels.hpp"
+// Last: it defines words of CUDA as macros.
+#include "kernels/cuda/division.hpp"
 
 using namespace fovea;
 using namespace fovea::test;
@@ -201,8 +203,8 @@ TEST_CASE("the CUDA sum of squares, in any range, of one block and of many") {
     CHECK(std::abs(first - expected) <= expected * 1e-16 * static_cast<double>(count));
     CHECK(first == run(emulator_device(2, 1), 1));
     if (!many) CHECK(first == run(emulator_device(1, 20), 0));
-    if (gpu())
-      for (const std::size_t offset : {0u, 1u}) CHECK(first == run(*gpu(), offset));
+    if (test::gpu())
+      for (const std::size_t offset : {0u, 1u}) CHECK(first == run(*test::gpu(), offset));
   }
   double sum = -1;
   const Device device = emulator_device();
@@ -234,5 +236,25 @@ TEST_CASE("CUDA random numbers are those of the reference, bit for bit") {
       check([&](const auto& tables, auto, auto out, const Queue& queue) {
         tables.random.dropout_factors(out[0], count, p, key, queue);
       });
+  }
+}
+
+// ---- index arithmetic
+// ------------------------------------------------------------------------------------------
+
+TEST_CASE("division by a number known at launch is exact up to 2^31, and beyond in the slow way") {
+  constexpr std::int64_t edge = std::int64_t{1} << 31;
+  std::vector<std::int64_t> numbers{0, 1, 2, 3, 6, 7, 8, 9, 12345, 65535, 65536, 65537, 1000003, edge / 3};
+  for (const std::int64_t number : {edge / 2, edge, 3 * edge, edge * edge / 8})
+    for (const std::int64_t near : {-1, 0, 1}) numbers.push_back(number + near);
+  for (const std::int64_t divisor : numbers) {
+    if (divisor == 0) continue;
+    const emulated::Divisor by(divisor);
+    for (const std::int64_t number : numbers)
+      for (const std::int64_t n :
+           {number, number / divisor * divisor, number / divisor * divisor + divisor - 1}) {
+        const emulated::Division result = by(n);
+        CHECK((result.quotient == n / divisor && result.remainder == n % divisor));
+      }
   }
 }

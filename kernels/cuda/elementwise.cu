@@ -34,7 +34,7 @@ struct Magnitude {
 
 // ---- transposes: tiles of 1024 values through shared memory, read along columns and written along rows.
 // Tiles are square where the matrix is large; of few rows or columns they take as many as there are, and of
-// small matrices several.
+// small matrices several. Rows and columns of one matrix are below 2^31.
 
 constexpr int kTransposeThreads = 256, kLogTile = 10;
 
@@ -68,27 +68,52 @@ struct TransposeTile {
   }
 };
 
+/// Where in its tile value i of a thread lies.
+struct TilePlace {
+  int batch, row, column;
+};
+
+/// The matrices and how tiles cover them; what of a tile lies inside.
+struct Transpose {
+  std::int64_t batch;
+  int rows, columns;
+  TransposeTile tile;
+  unsigned row_tiles, column_tiles;
+
+  __device__ __forceinline__ TilePlace first_of(unsigned block) const {
+    const unsigned matrix_row = block / column_tiles, batch_tile = matrix_row / row_tiles;
+    return {static_cast<int>(batch_tile), static_cast<int>(matrix_row % row_tiles) << tile.log_rows,
+            static_cast<int>(block % column_tiles) << tile.log_columns};
+  }
+};
+
+template <bool several>  // matrices in a tile
 __global__ void __launch_bounds__(kTransposeThreads)
-    transpose_kernel(float* y, const float* x, PermuteShape s, TransposeTile tile, unsigned row_tiles,
-                     unsigned column_tiles, bool accumulate) {
+    transpose_kernel(float* y, const float* x, Transpose s, bool accumulate) {
   GPU_DYN_SHARED(float, staged);
   constexpr int kEach = (1 << kLogTile) / kTransposeThreads;
-  const unsigned tile_row = blockIdx.x / column_tiles;
-  const std::int64_t first_batch = static_cast<std::int64_t>(tile_row / row_tiles) << tile.log_batch,
-                     first_row = static_cast<std::int64_t>(tile_row % row_tiles) << tile.log_rows,
-                     first_column = static_cast<std::int64_t>(blockIdx.x % column_tiles) << tile.log_columns;
+  const TransposeTile& tile = s.tile;
+  const TilePlace first = s.first_of(blockIdx.x);
+  const std::int64_t first_batch = static_cast<std::int64_t>(first.batch) << tile.log_batch,
+                     plane = static_cast<std::int64_t>(s.rows) * s.columns;
   const int rows = 1 << tile.log_rows, columns = 1 << tile.log_columns;
-  const auto inside = [&](int batch, int row, int column) {
-    return first_batch + batch < s.batch && first_row + row < s.rows && first_column + column < s.columns;
+  const std::int64_t batch_here = s.batch - first_batch;
+  const int rows_here = s.rows - first.row, columns_here = s.columns - first.column;
+  const float* from =
+      x + first_batch * plane + static_cast<std::int64_t>(first.row) * s.columns + first.column;
+  float* to = y + first_batch * plane + static_cast<std::int64_t>(first.column) * s.rows + first.row;
+  const auto inside = [&](const TilePlace& at) {
+    return at.row < rows_here && at.column < columns_here && (!several || at.batch < batch_here);
   };
+  const auto batch_of = [&](int i) { return several ? i >> (tile.log_columns + tile.log_rows) : 0; };
   float values[kEach];
   GPU_UNROLL
   for (int k = 0; k < kEach; ++k) {
-    const int i = threadIdx.x + k * kTransposeThreads, column = i & (columns - 1),
-              row = i >> tile.log_columns & (rows - 1), batch = i >> (tile.log_columns + tile.log_rows);
+    const int i = threadIdx.x + k * kTransposeThreads;
+    const TilePlace at{batch_of(i), i >> tile.log_columns & (rows - 1), i & (columns - 1)};
     values[k] = 0;
-    if (inside(batch, row, column))
-      values[k] = x[((first_batch + batch) * s.rows + first_row + row) * s.columns + first_column + column];
+    if (inside(at))
+      values[k] = from[at.batch * plane + static_cast<std::int64_t>(at.row) * s.columns + at.column];
   }
   GPU_UNROLL
   for (int k = 0; k < kEach; ++k) {
@@ -98,12 +123,12 @@ __global__ void __launch_bounds__(kTransposeThreads)
   __syncthreads();
   GPU_UNROLL
   for (int k = 0; k < kEach; ++k) {
-    const int i = threadIdx.x + k * kTransposeThreads, row = i & (rows - 1),
-              column = i >> tile.log_rows & (columns - 1), batch = i >> (tile.log_columns + tile.log_rows);
-    if (!inside(batch, row, column)) continue;
-    const float value = staged[tile.word(batch, row, column)];
-    float* to = y + ((first_batch + batch) * s.columns + first_column + column) * s.rows + first_row + row;
-    *to = accumulate ? *to + value : value;
+    const int i = threadIdx.x + k * kTransposeThreads;
+    const TilePlace at{batch_of(i), i & (rows - 1), i >> tile.log_rows & (columns - 1)};
+    if (!inside(at)) continue;
+    const float value = staged[tile.word(at.batch, at.row, at.column)];
+    float* own = to + at.batch * plane + static_cast<std::int64_t>(at.column) * s.rows + at.row;
+    *own = accumulate ? *own + value : value;
   }
 }
 
@@ -154,11 +179,13 @@ void permute(float* y, const float* x, const PermuteShape& s, Write mode, const 
     return (extent + (std::int64_t{1} << log) - 1) >> log;
   };
   const std::int64_t row_tiles = tiles(s.rows, tile.log_rows),
-                     column_tiles = tiles(s.columns, tile.log_columns);
-  gpu::launch(
-      transpose_kernel, static_cast<unsigned>(tiles(s.batch, tile.log_batch) * row_tiles * column_tiles),
-      kTransposeThreads, tile.shared_bytes(), queue.stream, y, x, s, tile, static_cast<unsigned>(row_tiles),
-      static_cast<unsigned>(column_tiles), mode == Write::accumulate);
+                     column_tiles = tiles(s.columns, tile.log_columns),
+                     blocks = tiles(s.batch, tile.log_batch) * row_tiles * column_tiles;
+  const Transpose transpose{s.batch, static_cast<int>(s.rows),         static_cast<int>(s.columns),
+                            tile,    static_cast<unsigned>(row_tiles), static_cast<unsigned>(column_tiles)};
+  gpu::launch(tile.log_batch > 0 ? transpose_kernel<true> : transpose_kernel<false>,
+              static_cast<unsigned>(blocks), kTransposeThreads, tile.shared_bytes(), queue.stream, y, x,
+              transpose, mode == Write::accumulate);
 }
 
 void multiply(float* y, const float* a, const float* b, std::int64_t count, Write mode, const Queue& queue) {

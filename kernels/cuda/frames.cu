@@ -71,7 +71,7 @@ __device__ __forceinline__ void load_index(std::int32_t (&index)[N], const std::
 }
 
 template <int N>
-__global__ void __launch_bounds__(kMapThreads)
+__global__ void __launch_bounds__(kMapThreads, kMapBlocks)
     max_pool_kernel(float* y, std::int32_t* index, const float* x, Pool pool) {
   const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * kMapThreads + threadIdx.x;
   if (item >= pool.axes.items) return;
@@ -91,7 +91,8 @@ __global__ void __launch_bounds__(kMapThreads)
 }
 
 template <int N>
-__global__ void __launch_bounds__(kMapThreads) average_pool_kernel(float* y, const float* x, Pool pool) {
+__global__ void __launch_bounds__(kMapThreads, kMapBlocks)
+    average_pool_kernel(float* y, const float* x, Pool pool) {
   const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * kMapThreads + threadIdx.x;
   if (item >= pool.axes.items) return;
   Values<N> sum{};
@@ -130,7 +131,7 @@ struct PoolInputs {
 
 // index null: of an average
 template <int N>
-__global__ void __launch_bounds__(kMapThreads)
+__global__ void __launch_bounds__(kMapThreads, kMapBlocks)
     pool_grad_kernel(float* dx, const float* dy, const std::int32_t* index, PoolInputs pool,
                      bool accumulate) {
   const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * kMapThreads + threadIdx.x;
@@ -158,7 +159,7 @@ __global__ void __launch_bounds__(kMapThreads)
 }
 
 template <int N>
-__global__ void __launch_bounds__(kMapThreads)
+__global__ void __launch_bounds__(kMapThreads, kMapBlocks)
     scale_channels_kernel(float* y, const float* x, const float* factor, std::int64_t items, Divisor units,
                           Divisor inner, std::int64_t channels, bool accumulate) {
   const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * kMapThreads + threadIdx.x;
@@ -175,7 +176,7 @@ __global__ void __launch_bounds__(kMapThreads)
 
 // dx (rows, width) <- dy (rows, count) from `first` on, zeros elsewhere
 template <int N>
-__global__ void __launch_bounds__(kMapThreads)
+__global__ void __launch_bounds__(kMapThreads, kMapBlocks)
     embed_rows_kernel(float* dx, const float* dy, std::int64_t items, Divisor units, std::int64_t first,
                       std::int64_t count) {
   const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * kMapThreads + threadIdx.x;

@@ -43,7 +43,9 @@ bool aligned(const Pointers*... pointers) {
   return ((reinterpret_cast<std::uintptr_t>(pointers) | ...) & 15) == 0;
 }
 
-constexpr int kMapThreads = 256;
+// Four blocks of 256 threads at least share a multiprocessor: with a bound of its own (64 registers) ptxas
+// does not spill to get more of them.
+constexpr int kMapThreads = 256, kMapBlocks = 4;
 
 /// The function that the threads apply; overloads read parameters that are on the device.
 template <class F>
@@ -65,7 +67,7 @@ __device__ __forceinline__ void map_at(float* y, std::int64_t i, bool accumulate
 }
 
 template <int N, class F, class... In>
-__global__ void __launch_bounds__(kMapThreads)
+__global__ void __launch_bounds__(kMapThreads, kMapBlocks)
     map_kernel(float* y, std::int64_t count, bool accumulate, F parameters, const In*... in) {
   const auto f = ready(parameters);
   const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kMapThreads + threadIdx.x) * N;
