@@ -1,4 +1,5 @@
 // Convolutions. Which kernel a geometry gets, and how its sums are cut, depends on the shape only.
+#include "kernels/cuda/conv3d_depthwise.hpp"
 #include "kernels/cuda/conv3d_general.hpp"
 #include "kernels/cuda/conv3d_gradients.hpp"
 #include "kernels/cuda/kernels.hpp"
@@ -101,6 +102,62 @@ void launch_gather(float* target, const float* source, const float* weight, cons
     launch_tiles<Divided>(out, source, weights, offsets.data(), g, packing, queue);
 }
 
+// ---- depthwise
+// ---------------------------------------------------------------------------------------------------
+
+bool depthwise_fits(const Conv3dShape& s) {
+  const auto plain = [](const ConvAxis& a) { return a.stride == 1 && a.dilation == 1; };
+  return s.groups > 1 && s.groups == s.in_channels && s.groups == s.out_channels && s.t.kernel == 1 &&
+         s.t.pad == 0 && s.t.in == s.t.out && s.h.kernel == s.w.kernel && plain(s.t) && plain(s.h) &&
+         plain(s.w);
+}
+
+/// Calls run(integral constant K), if there are kernels of that size.
+template <class Run>
+bool with_depthwise_kernel(const Conv3dShape& s, const Run& run) {
+  if (!depthwise_fits(s)) return false;
+  switch (s.h.kernel) {
+    case 3:
+      return run(Depthwise<3>()), true;
+    case 5:
+      return run(Depthwise<5>()), true;
+    case 7:
+      return run(Depthwise<7>()), true;
+    case 9:
+      return run(Depthwise<9>()), true;
+    default:
+      return false;
+  }
+}
+
+/// Tiles of equal heights: 36 rows are three tiles of 12.
+template <int K>
+DepthwiseShape depthwise_shape(Depthwise<K>, const Conv3dShape& s, const float* staged, bool transposed) {
+  const auto size = [](std::int64_t n) { return static_cast<int>(n); };
+  DepthwiseShape d{};
+  d.channels = size(s.in_channels);
+  d.in_h = size(transposed ? s.h.out : s.h.in), d.in_w = size(transposed ? s.w.out : s.w.in);
+  d.out_h = size(transposed ? s.h.in : s.h.out), d.out_w = size(transposed ? s.w.in : s.w.out);
+  d.pad_h = size(transposed ? K - 1 - s.h.pad : s.h.pad);
+  d.pad_w = size(transposed ? K - 1 - s.w.pad : s.w.pad);
+  d.tiles_h = ceil_div(d.out_h, Depthwise<K>::kMostRows);
+  d.tile_rows = ceil_div(ceil_div(d.out_h, d.tiles_h), kPatchRows) * kPatchRows;
+  d.tiles_w = ceil_div(d.out_w, kMapColumns);
+  d.images = s.batch * s.t.in;
+  d.vector = allows_vectors(staged, s.in_channels);
+  return d;
+}
+
+bool try_depthwise(float* y, const float* x, const float* weight, const float* bias, const Conv3dShape& s,
+                   bool transposed, bool accumulate, const Queue& queue) {
+  return with_depthwise_kernel(s, [&]<int K>(Depthwise<K> kernel) {
+    const DepthwiseShape d = depthwise_shape(kernel, s, x, transposed);
+    gpu::launch(depthwise<K>, dim3(static_cast<unsigned>(d.tiles()), ceil_div(d.channels, 32)), d.threads(),
+                sizeof(float) * static_cast<std::size_t>(kernel.tile_size(d.tile_rows)), queue.stream, y, x,
+                weight, bias, d, transposed, accumulate);
+  });
+}
+
 bool pointwise(const Conv3dShape& s) {
   const auto one = [](const ConvAxis& a) {
     return a.kernel == 1 && a.stride == 1 && a.pad == 0 && a.in == a.out;
@@ -114,6 +171,7 @@ void forward(float* y, const float* x, const float* weight, const float* bias, c
   if (pointwise(s))
     return multiply_exactly(ProductForm::nt, y, x, weight, bias,
                             {out_pixels(s), s.out_channels, s.in_channels}, Write::overwrite, queue);
+  if (try_depthwise(y, x, weight, bias, s, false, false, queue)) return;
   launch_gather<false>(y, x, weight, bias, forward_gather(s), false, false, queue);
 }
 
@@ -125,6 +183,7 @@ void grad_input(float* dx, const float* dy, const float* weight, const Conv3dSha
                             {in_pixels(s), s.in_channels, s.out_channels}, mode, queue);
   const Gather g = transposed_gather(s);
   const bool accumulate = mode == Write::accumulate;
+  if (try_depthwise(dx, dy, weight, nullptr, s, true, accumulate, queue)) return;
   if (s.t.stride == 1 && s.h.stride == 1 && s.w.stride == 1)
     launch_gather<false>(dx, dy, weight, nullptr, g, true, accumulate, queue);
   else
@@ -157,6 +216,23 @@ void weight_gradient_plain(float* dweight, const float* dy, const float* x, cons
   finish_weight_gradient(dweight, partials.data(), static_cast<int>(chunks), g, queue);
 }
 
+bool try_depthwise_weights(float* dweight, const float* dy, const float* x, const Conv3dShape& s,
+                           const Gather& g, const Queue& queue) {
+  return with_depthwise_kernel(s, [&]<int K>(Depthwise<K> kernel) {
+    const DepthwiseShape d = depthwise_shape(kernel, s, x, false);
+    const int groups = ceil_div(d.channels, 32);
+    // Runs of tiles, so that the partial sums are few beside the maps.
+    const int run = static_cast<int>(max(std::int64_t{1}, d.tiles() * groups / (4 * kWantedBlocks)));
+    const auto blocks = static_cast<int>((d.tiles() + run - 1) / run);
+    const int shared = max(kernel.tile_size(d.tile_rows), d.threads() * K * K);
+    const Scratch<float> partials(queue, static_cast<std::size_t>(blocks) * K * K * d.channels);
+    gpu::launch(depthwise_weights<K>, dim3(blocks, groups), d.threads(),
+                sizeof(float) * static_cast<std::size_t>(shared), queue.stream, partials.data(), dy, x, d,
+                d.tiles(), run);
+    finish_weight_gradient(dweight, partials.data(), blocks, g, queue);
+  });
+}
+
 void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dShape& s, const Queue& queue) {
   const Gather g = forward_gather(s);
   if (g.terms() * s.out_channels == 0) return;
@@ -164,10 +240,11 @@ void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dSh
   if (pointwise(s))
     return multiply_exactly(ProductForm::tn, dweight, dy, x, nullptr,
                             {s.out_channels, s.in_channels, g.pixels}, Write::overwrite, queue);
+  if (try_depthwise_weights(dweight, dy, x, s, g, queue)) return;
   if (g.groups > 1 && few_channels(g)) return weight_gradient_plain(dweight, dy, x, g, queue);
-  TileChoice choice = choose_tile(g.terms(), g.targets(), g.groups);
-  if (choice == TileChoice::large) choice = TileChoice::tall;  // the walk over pixels needs registers
-  with_tile(choice, [&]<class Tile>(Tile) {
+  with_tile(choose_tile(g.terms(), g.targets(), g.groups), [&]<class Chosen>(Chosen) {
+    // The walk over pixels needs the registers that the largest tile does not leave.
+    using Tile = std::conditional_t<std::is_same_v<Chosen, LargeTile>, TallTile, Chosen>;
     const int column_tiles = ceil_div(g.targets(), Tile::Columns),
               row_tiles = ceil_div(g.terms(), Tile::Rows);
     const std::int64_t tiles = static_cast<std::int64_t>(column_tiles) * row_tiles * g.groups;
