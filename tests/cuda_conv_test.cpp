@@ -125,7 +125,31 @@ std::vector<Case> depthwise_cases() {
   };
 }
 
+/// Tiles of 32 columns and, by the number of output channels, 4 to 32 rows: partial, several, every kernel
+/// size, one to four input channels, more output channels than a block.
+std::vector<Case> window_cases() {
+  return {
+      {"3 x 3 to 4 channels", {1, 1, 4, 1, kFlat, axis(35, 3), axis(5, 3)}},
+      {"3 x 3 to 7 channels", {2, 3, 7, 1, axis(2, 1), axis(4, 3, 1, 1, 1), axis(34, 3, 1, 1, 1)}},
+      {"5 x 5 to 24 channels", {1, 2, 24, 1, kFlat, axis(9, 5, 1, 3, 0), axis(7, 5, 1, 0, 4)}},
+      {"7 x 7 to 16 channels", {2, 1, 16, 1, kFlat, axis(23, 7), axis(40, 7)}},
+      {"7 x 7 to 70 channels", {1, 4, 70, 1, kFlat, axis(4, 7, 1, 3, 3), axis(5, 7, 1, 3, 3)}},
+      {"9 x 9 to 64 channels", {1, 1, 64, 1, kFlat, axis(9, 9, 1, 4, 4), axis(10, 9, 1, 4, 4)}},
+  };
+}
+
 }  // namespace
+
+TEST_CASE("GPU convolutions of few input channels are exact on whole numbers") {
+  for (const Case& one : window_cases()) check_convolution(one, true);
+  // Runs of two tiles, the last one alone.
+  const ConvAxis images = axis(2 * 4 * 264 + 1, 1);
+  check_convolution({"many tiles", {1, 1, 4, 1, images, axis(3, 3), axis(3, 3)}}, true, {false, false, true});
+}
+
+TEST_CASE("GPU convolutions of few input channels stay within the rounding of their sums") {
+  for (const Case& one : window_cases()) check_convolution(one, false);
+}
 
 TEST_CASE("GPU depthwise convolutions are exact on whole numbers") {
   for (const Case& one : depthwise_cases()) check_convolution(one, true);
