@@ -19,14 +19,18 @@
 #include "engine/emulator/simt.hpp"
 #endif
 
-// Unrolls the loop that follows, when its count is known.
+// Unrolls the loop that follows, when its count is known. GPU_UNROLL_LARGE: where that makes so much code that
+// g++ would take minutes over it, and only the GPU gains registers.
 #if defined(__CUDACC__)
 #define GPU_UNROLL _Pragma("unroll")
+#define GPU_UNROLL_LARGE _Pragma("unroll")
 #define GPU_NO_UNROLL _Pragma("unroll 1")
 #elif defined(__clang__)
 #define GPU_UNROLL
+#define GPU_UNROLL_LARGE
 #define GPU_NO_UNROLL
 #else
+#define GPU_UNROLL_LARGE
 #define GPU_UNROLL _Pragma("GCC unroll 32")
 #define GPU_NO_UNROLL
 #endif

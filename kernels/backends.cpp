@@ -94,6 +94,10 @@ class EmulatorMemory : public Memory {
     count_allocation(bytes);
     return memory;
   }
+  void release(void* memory, std::size_t bytes) override {
+    std::free(memory);
+    count_release(bytes);
+  }
 };
 
 }  // namespace

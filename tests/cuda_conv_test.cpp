@@ -112,7 +112,55 @@ std::vector<Case> pointwise_cases() {
   };
 }
 
+/// Tiles of 16 columns and up to 16 rows of 32 channels: less than one, one, several, with tails.
+std::vector<Case> depthwise_cases() {
+  return {
+      {"3 x 3, one pixel out", {1, 5, 5, 5, kFlat, axis(3, 3), axis(3, 3)}},
+      {"3 x 3, 17 rows and columns", {1, 32, 32, 32, kFlat, axis(17, 3, 1, 1, 1), axis(17, 3, 1, 1, 1)}},
+      {"5 x 5, uneven padding", {2, 33, 33, 33, axis(2, 1), axis(9, 5, 1, 3, 0), axis(7, 5, 1, 0, 4)}},
+      {"7 x 7, two tiles of 10 rows", {2, 36, 36, 36, kFlat, axis(19, 7, 1, 3, 3), axis(20, 7, 1, 3, 3)}},
+      {"7 x 7, no padding", {1, 8, 8, 8, kFlat, axis(11, 7), axis(13, 7)}},
+      {"7 x 7, more padding than kernel", {1, 2, 2, 2, kFlat, axis(3, 7, 1, 8, 9), axis(2, 7, 1, 7, 8)}},
+      {"9 x 9", {1, 3, 3, 3, kFlat, axis(10, 9, 1, 4, 4), axis(11, 9, 1, 4, 4)}},
+  };
+}
+
+/// Tiles of 32 columns and, by the number of output channels, 4 to 32 rows: partial, several, every kernel
+/// size, one to four input channels, more output channels than a block.
+std::vector<Case> window_cases() {
+  return {
+      {"3 x 3 to 4 channels", {1, 1, 4, 1, kFlat, axis(35, 3), axis(5, 3)}},
+      {"3 x 3 to 7 channels", {2, 3, 7, 1, axis(2, 1), axis(4, 3, 1, 1, 1), axis(34, 3, 1, 1, 1)}},
+      {"5 x 5 to 24 channels", {1, 2, 24, 1, kFlat, axis(9, 5, 1, 3, 0), axis(7, 5, 1, 0, 4)}},
+      {"7 x 7 to 16 channels", {2, 1, 16, 1, kFlat, axis(23, 7), axis(40, 7)}},
+      {"7 x 7 to 70 channels", {1, 4, 70, 1, kFlat, axis(4, 7, 1, 3, 3), axis(5, 7, 1, 3, 3)}},
+      {"9 x 9 to 64 channels", {1, 1, 64, 1, kFlat, axis(9, 9, 1, 4, 4), axis(10, 9, 1, 4, 4)}},
+  };
+}
+
 }  // namespace
+
+TEST_CASE("GPU convolutions of few input channels are exact on whole numbers") {
+  for (const Case& one : window_cases()) check_convolution(one, true);
+  // Runs of two tiles, the last one alone.
+  const ConvAxis images = axis(2 * 4 * 264 + 1, 1);
+  check_convolution({"many tiles", {1, 1, 4, 1, images, axis(3, 3), axis(3, 3)}}, true, {false, false, true});
+}
+
+TEST_CASE("GPU convolutions of few input channels stay within the rounding of their sums") {
+  for (const Case& one : window_cases()) check_convolution(one, false);
+}
+
+TEST_CASE("GPU depthwise convolutions are exact on whole numbers") {
+  for (const Case& one : depthwise_cases()) check_convolution(one, true);
+  // Runs of two tiles, the last one alone.
+  const ConvAxis images = axis(2 * 4 * 264 + 1, 1);
+  check_convolution({"many tiles", {1, 2, 2, 2, images, axis(3, 3), axis(3, 3)}}, true, {false, false, true});
+}
+
+TEST_CASE("GPU depthwise convolutions stay within the rounding of their sums") {
+  for (const Case& one : depthwise_cases()) check_convolution(one, false);
+}
 
 TEST_CASE("GPU convolutions of every geometry are exact on whole numbers") {
   for (const Case& one : general_cases()) check_convolution(one, true);

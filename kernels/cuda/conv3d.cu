@@ -1,6 +1,8 @@
 // Convolutions. Which kernel a geometry gets, and how its sums are cut, depends on the shape only.
+#include "kernels/cuda/conv3d_depthwise.hpp"
 #include "kernels/cuda/conv3d_general.hpp"
 #include "kernels/cuda/conv3d_gradients.hpp"
+#include "kernels/cuda/conv3d_window.hpp"
 #include "kernels/cuda/kernels.hpp"
 #include "kernels/cuda/matmul.hpp"
 #include "kernels/cuda/scratch.hpp"
@@ -101,6 +103,107 @@ void launch_gather(float* target, const float* source, const float* weight, cons
     launch_tiles<Divided>(out, source, weights, offsets.data(), g, packing, queue);
 }
 
+// ---- square kernels known at compile time
+// ---------------------------------------------------------------------------
+
+/// A flat square kernel without stride or dilation.
+bool square(const Conv3dShape& s) {
+  const auto plain = [](const ConvAxis& a) { return a.stride == 1 && a.dilation == 1; };
+  return s.t.kernel == 1 && s.t.pad == 0 && s.t.in == s.t.out && s.h.kernel == s.w.kernel && plain(s.t) &&
+         plain(s.h) && plain(s.w);
+}
+
+/// Calls run(Kernel<K>()), if there are kernels of that size.
+template <template <int> class Kernel, class Run>
+bool with_square_kernel(std::int64_t size, const Run& run) {
+  switch (size) {
+    case 3:
+      return run(Kernel<3>()), true;
+    case 5:
+      return run(Kernel<5>()), true;
+    case 7:
+      return run(Kernel<7>()), true;
+    case 9:
+      return run(Kernel<9>()), true;
+    default:
+      return false;
+  }
+}
+
+bool depthwise_fits(const Conv3dShape& s) {
+  return s.groups > 1 && s.groups == s.in_channels && s.groups == s.out_channels && square(s);
+}
+
+/// Tiles of equal heights: 36 rows are three tiles of 12.
+template <int K>
+DepthwiseShape depthwise_shape(Depthwise<K>, const Conv3dShape& s, const float* staged, bool transposed) {
+  const auto size = [](std::int64_t n) { return static_cast<int>(n); };
+  DepthwiseShape d{};
+  d.channels = size(s.in_channels);
+  d.in_h = size(transposed ? s.h.out : s.h.in), d.in_w = size(transposed ? s.w.out : s.w.in);
+  d.out_h = size(transposed ? s.h.in : s.h.out), d.out_w = size(transposed ? s.w.in : s.w.out);
+  d.pad_h = size(transposed ? K - 1 - s.h.pad : s.h.pad);
+  d.pad_w = size(transposed ? K - 1 - s.w.pad : s.w.pad);
+  d.tiles_h = ceil_div(d.out_h, Depthwise<K>::kMostRows);
+  d.tile_rows = ceil_div(ceil_div(d.out_h, d.tiles_h), kPatchRows) * kPatchRows;
+  d.tiles_w = ceil_div(d.out_w, kMapColumns);
+  d.images = s.batch * s.t.in;
+  d.vector = allows_vectors(staged, s.in_channels);
+  return d;
+}
+
+bool try_depthwise(float* y, const float* x, const float* weight, const float* bias, const Conv3dShape& s,
+                   bool transposed, bool accumulate, const Queue& queue) {
+  if (!depthwise_fits(s)) return false;
+  return with_square_kernel<Depthwise>(s.h.kernel, [&]<int K>(Depthwise<K> kernel) {
+    const DepthwiseShape d = depthwise_shape(kernel, s, x, transposed);
+    gpu::launch(depthwise<K>, dim3(static_cast<unsigned>(d.tiles()), ceil_div(d.channels, 32)), d.threads(),
+                sizeof(float) * static_cast<std::size_t>(kernel.tile_size(d.tile_rows)), queue.stream, y, x,
+                weight, bias, d, transposed, accumulate);
+  });
+}
+
+bool window_fits(const Conv3dShape& s) {
+  return s.groups == 1 && s.in_channels <= 4 && s.out_channels >= 4 && square(s);
+}
+
+WindowShape window_shape(const Conv3dShape& s, int rows) {
+  const auto size = [](std::int64_t n) { return static_cast<int>(n); };
+  return {size(s.in_channels),
+          size(s.out_channels),
+          size(s.h.in),
+          size(s.w.in),
+          size(s.h.out),
+          size(s.w.out),
+          size(s.h.pad),
+          size(s.w.pad),
+          rows,
+          ceil_div(size(s.h.out), rows),
+          ceil_div(size(s.w.out), kWindowColumns),
+          s.batch * s.t.in};
+}
+
+bool try_window(float* y, const float* x, const float* weight, const float* bias, const Conv3dShape& s,
+                const Gather& g, const Queue& queue) {
+  if (!window_fits(s)) return false;
+  return with_square_kernel<SquareWindow>(s.h.kernel, [&]<int K>(SquareWindow<K> kernel) {
+    int groups = 1;  // of 8 output channels in a block
+    while (groups < 8 && 8 * groups < s.out_channels) groups *= 2;
+    const int blocks = ceil_div(g.target_channels, 8 * groups), padded = blocks * 8 * groups;
+    const WindowShape w = window_shape(s, kWindowThreads / kWindowStrips / groups);
+    const std::int64_t packed_size = static_cast<std::int64_t>(g.terms()) * padded;
+    const Scratch<float> packed(queue, static_cast<std::size_t>(packed_size));
+    const Scratch<int4> offsets(queue, static_cast<std::size_t>(g.terms()));
+    gpu::launch(pack_weights, blocks_of(packed_size, kPackThreads), kPackThreads, 0, queue.stream,
+                packed.data(), offsets.data(), weight, g, Packing{0, padded, padded}, false);
+    const int shared = K * K * 8 * groups + (w.rows + K - 1) * kernel.kPitch;
+    gpu::launch(convolve_window<K>, dim3(static_cast<unsigned>(w.tiles()), blocks), kWindowThreads,
+                sizeof(float) * static_cast<std::size_t>(shared), queue.stream,
+                GemmOutput{y, bias, g.target_channels, false, allows_vectors(y, g.target_channels)}, x,
+                static_cast<const float*>(packed.data()), w, groups, padded);
+  });
+}
+
 bool pointwise(const Conv3dShape& s) {
   const auto one = [](const ConvAxis& a) {
     return a.kernel == 1 && a.stride == 1 && a.pad == 0 && a.in == a.out;
@@ -114,7 +217,10 @@ void forward(float* y, const float* x, const float* weight, const float* bias, c
   if (pointwise(s))
     return multiply_exactly(ProductForm::nt, y, x, weight, bias,
                             {out_pixels(s), s.out_channels, s.in_channels}, Write::overwrite, queue);
-  launch_gather<false>(y, x, weight, bias, forward_gather(s), false, false, queue);
+  if (try_depthwise(y, x, weight, bias, s, false, false, queue)) return;
+  const Gather g = forward_gather(s);
+  if (try_window(y, x, weight, bias, s, g, queue)) return;
+  launch_gather<false>(y, x, weight, bias, g, false, false, queue);
 }
 
 void grad_input(float* dx, const float* dy, const float* weight, const Conv3dShape& s, Write mode,
@@ -125,6 +231,7 @@ void grad_input(float* dx, const float* dy, const float* weight, const Conv3dSha
                             {in_pixels(s), s.in_channels, s.out_channels}, mode, queue);
   const Gather g = transposed_gather(s);
   const bool accumulate = mode == Write::accumulate;
+  if (try_depthwise(dx, dy, weight, nullptr, s, true, accumulate, queue)) return;
   if (s.t.stride == 1 && s.h.stride == 1 && s.w.stride == 1)
     launch_gather<false>(dx, dy, weight, nullptr, g, true, accumulate, queue);
   else
@@ -157,6 +264,44 @@ void weight_gradient_plain(float* dweight, const float* dy, const float* x, cons
   finish_weight_gradient(dweight, partials.data(), static_cast<int>(chunks), g, queue);
 }
 
+bool try_depthwise_weights(float* dweight, const float* dy, const float* x, const Conv3dShape& s,
+                           const Gather& g, const Queue& queue) {
+  if (!depthwise_fits(s)) return false;
+  return with_square_kernel<Depthwise>(s.h.kernel, [&]<int K>(Depthwise<K> kernel) {
+    const DepthwiseShape d = depthwise_shape(kernel, s, x, false);
+    const int groups = ceil_div(d.channels, 32);
+    // Runs of tiles, so that the partial sums are few beside the maps.
+    const int run = static_cast<int>(max(std::int64_t{1}, d.tiles() * groups / (4 * kWantedBlocks)));
+    const auto blocks = static_cast<int>((d.tiles() + run - 1) / run);
+    const int shared = max(kernel.tile_size(d.tile_rows), d.threads() * K * K);
+    const Scratch<float> partials(queue, static_cast<std::size_t>(blocks) * K * K * d.channels);
+    gpu::launch(depthwise_weights<K>, dim3(blocks, groups), d.threads(),
+                sizeof(float) * static_cast<std::size_t>(shared), queue.stream, partials.data(), dy, x, d,
+                d.tiles(), run);
+    finish_weight_gradient(dweight, partials.data(), blocks, g, queue);
+  });
+}
+
+bool try_window_weights(float* dweight, const float* dy, const float* x, const Conv3dShape& s,
+                        const Gather& g, const Queue& queue) {
+  if (!window_fits(s)) return false;
+  return with_square_kernel<SquareWindow>(s.h.kernel, [&]<int K>(SquareWindow<K> kernel) {
+    const WindowShape w = window_shape(s, kGradientRows);
+    const GradientThreads threads(w.out_channels, K);
+    const int wide = ceil_div(w.out_channels, 4 * threads.groups);
+    const std::int64_t all = w.tiles() * wide * w.in_channels;
+    const int run = static_cast<int>(max(std::int64_t{1}, all / (4 * kWantedBlocks)));
+    const auto blocks = static_cast<int>((w.tiles() + run - 1) / run);
+    const std::int64_t weights = static_cast<std::int64_t>(g.terms()) * g.target_channels;
+    const int shared = max((kGradientRows + K - 1) * kernel.kPitch, 4 * K * threads.slots * threads.owners);
+    const Scratch<float> partials(queue, static_cast<std::size_t>(blocks * weights));
+    gpu::launch(window_weights<K>, dim3(blocks, wide, w.in_channels), threads.threads(),
+                sizeof(float) * static_cast<std::size_t>(shared), queue.stream, partials.data(), dy, x, w,
+                w.tiles(), run, allows_vectors(dy, g.target_channels));
+    finish_weight_gradient(dweight, partials.data(), blocks, g, queue);
+  });
+}
+
 void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dShape& s, const Queue& queue) {
   const Gather g = forward_gather(s);
   if (g.terms() * s.out_channels == 0) return;
@@ -164,10 +309,12 @@ void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dSh
   if (pointwise(s))
     return multiply_exactly(ProductForm::tn, dweight, dy, x, nullptr,
                             {s.out_channels, s.in_channels, g.pixels}, Write::overwrite, queue);
+  if (try_depthwise_weights(dweight, dy, x, s, g, queue)) return;
+  if (try_window_weights(dweight, dy, x, s, g, queue)) return;
   if (g.groups > 1 && few_channels(g)) return weight_gradient_plain(dweight, dy, x, g, queue);
-  TileChoice choice = choose_tile(g.terms(), g.targets(), g.groups);
-  if (choice == TileChoice::large) choice = TileChoice::tall;  // the walk over pixels needs registers
-  with_tile(choice, [&]<class Tile>(Tile) {
+  with_tile(choose_tile(g.terms(), g.targets(), g.groups), [&]<class Chosen>(Chosen) {
+    // The walk over pixels needs the registers that the largest tile does not leave.
+    using Tile = std::conditional_t<std::is_same_v<Chosen, LargeTile>, TallTile, Chosen>;
     const int column_tiles = ceil_div(g.targets(), Tile::Columns),
               row_tiles = ceil_div(g.terms(), Tile::Rows);
     const std::int64_t tiles = static_cast<std::int64_t>(column_tiles) * row_tiles * g.groups;
