@@ -304,7 +304,7 @@ struct Arguments {
 
 Arguments parse(int count, char** arguments) {
   Arguments parsed;
-  for (int i = 1; i < count; ++i) {
+  for (int i = 1; i < count; i += 2) {
     const std::string option = arguments[i];
     const std::string value = i + 1 < count ? arguments[i + 1] : "";
     if (option == "--device" && (value == "cuda" || value == "emulator"))
@@ -313,7 +313,6 @@ Arguments parse(int count, char** arguments) {
       parsed.workloads = "," + value + ",";
     else
       throw ConfigError("arguments", "fovea-gpu-bench [--device cuda|emulator] [--workloads W1,W3]");
-    ++i;
   }
   return parsed;
 }

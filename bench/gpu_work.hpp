@@ -72,13 +72,22 @@ inline Work work_of(const LaplaceShape& s) { return {0, 0, text(s.filters, 'x', 
 inline Work work_of(const GroupSparsityShape& s) {
   return {0, 0, text(s.out_channels, 'x', s.in_channels, 'x', s.taps)};
 }
+inline Work work_of(const TemporalKernelShape& s) {
+  return {0, 0, text(s.pairs, 'x', s.harmonics, 'x', s.length)};
+}
+inline Work work_of(const TemporalSmoothingShape& s) {
+  return {0, 0, text(s.out_channels, 'x', s.in_channels, 'x', s.harmonics)};
+}
+inline Work work_of(const GatherShape& s) {
+  return {0, 0, text(s.outer, 'x', s.count, " of ", s.source, 'x', s.inner)};
+}
 inline Work work_of(const PermuteShape& s) { return {0, 0, text(s.batch, 'x', s.rows, 'x', s.columns)}; }
 inline Work work_of(const ChannelCopy& s) {
   return {0, 0, text(s.rows, 'x', s.count, " of ", s.y_channels, ',', s.x_channels)};
 }
 inline Work work_of(const NormShape& s) { return {0, 0, text(s.outer, 'x', s.reduced, 'x', s.inner)}; }
 
-/// Bytes of the block that begins at an address of the device, 0 for others.
+/// Pointers add the bytes of the block that begins there; `written` is the first output's.
 template <class Sizes, class Argument>
 void add_argument(Work& work, bool& accumulates, double& written, const Sizes& size_of_block,
                   const Argument& argument) {

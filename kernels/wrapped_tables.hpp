@@ -23,12 +23,12 @@ struct Wrapper<Around, void (*)(Args...)> {
 template <class Around>
 KernelTables<float> wrapped_tables(const KernelTables<float>& inner) {
   KernelTables<float> outer;
-#define X(op, entry)                                                                           \
-  {                                                                                            \
-    using Function = decltype(inner.op.entry);                                                 \
-    using Wrapped = detail::Wrapper<Around, Function>::template Of<KernelEntry::op##_##entry>; \
-    Wrapped::kernel = inner.op.entry;                                                          \
-    outer.op.entry = Wrapped::call;                                                            \
+#define X(op, entry)                                                                                    \
+  {                                                                                                     \
+    using Function = decltype(inner.op.entry);                                                          \
+    using Wrapped = typename detail::Wrapper<Around, Function>::template Of<KernelEntry::op##_##entry>; \
+    Wrapped::kernel = inner.op.entry;                                                                   \
+    outer.op.entry = Wrapped::call;                                                                     \
   }
   FOVEA_KERNEL_ENTRIES(X)
 #undef X

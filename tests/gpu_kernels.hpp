@@ -91,6 +91,12 @@ inline const std::optional<Device>& gpu() {
   return found;
 }
 
+/// Whether a GPU is to run alone: under compute-sanitizer, which sees nothing of the emulator.
+inline bool without_emulator() {
+  const char* without = std::getenv("FOVEA_WITHOUT_EMULATOR");
+  return without && *without;
+}
+
 /// Whether a kernel gives the bits of the emulator on a GPU; tensor cores round their sums in their own way.
 enum class GpuBits { same, own };
 
@@ -122,6 +128,7 @@ void check_gpu_kernel(const Inputs& inputs, const std::vector<KernelOutput>& out
   };
   std::vector<std::vector<float>> first;
   for (const Order order : {Order{1, 0, 0}, Order{2, 1, 1}, Order{1, 20, 0}}) {
+    if (gpu() && (order.seed != 0 || without_emulator())) break;  // other orders are for machines without one
     CAPTURE(order.seed);
     CAPTURE(order.offset);
     const auto actual =
@@ -141,7 +148,7 @@ void check_gpu_kernel(const Inputs& inputs, const std::vector<KernelOutput>& out
     else
       check_same(on_gpu, actual);
   }
-  if (bits == GpuBits::same) {
+  if (bits == GpuBits::same && !first.empty()) {
     INFO("emulator and GPU");
     check_same(first, on_gpu);
   }
