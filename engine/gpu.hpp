@@ -19,8 +19,8 @@
 #include "engine/emulator/simt.hpp"
 #endif
 
-// Unrolls the loop that follows, when its count is known. GPU_UNROLL_LARGE: where that makes so much code that
-// g++ would take minutes over it, and only the GPU gains registers.
+// Unrolls the loop that follows, when its count is known. GPU_UNROLL_LARGE: where that makes so much code
+// that g++ would take minutes over it, and only the GPU gains registers.
 #if defined(__CUDACC__)
 #define GPU_UNROLL _Pragma("unroll")
 #define GPU_UNROLL_LARGE _Pragma("unroll")
@@ -87,10 +87,15 @@ struct Grid {
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), Grid grid, dim3 block, std::size_t shared_bytes, void* stream,
             Arguments&&... arguments) {
-  if (shared_bytes > 48 * 1024)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared_bytes)),
-          "dynamic shared memory refused");
+  if (shared_bytes > 0) {
+    // Static and dynamic shared memory together need leave to pass 48 KiB.
+    cudaFuncAttributes attributes{};
+    check(cudaFuncGetAttributes(&attributes, kernel), "a kernel's attributes");
+    if (attributes.sharedSizeBytes + shared_bytes > 48 * 1024)
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(shared_bytes)),
+            "dynamic shared memory refused");
+  }
   kernel<<<grid.blocks, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(
       std::forward<Arguments>(arguments)...);
   if (const cudaError_t status = cudaGetLastError(); status != cudaSuccess)
