@@ -11,6 +11,7 @@
 #include "fovea/firing_rate_encoder.hpp"
 #include "fovea/ops.hpp"
 #include "fovea/receptive_fields.hpp"
+#include "training/trainability.hpp"
 
 namespace fovea {
 namespace {
@@ -188,16 +189,15 @@ Tensor locate_receptive_fields(const StaticSession& session, const Device& devic
     throw ConfigError("locate_receptive_fields",
                       text("session ", session.key(), " has no trial of the tier train: ", session.path()));
   const Shape image = session.image_shape();
-  const std::int64_t factor = (std::max(image[1], image[2]) + longest_side - 1) / longest_side;
-  const Grid grid{std::max<std::int64_t>(image[1] / factor, 1), std::max<std::int64_t>(image[2] / factor, 1)};
-  if (grid.height * factor > image[1] || grid.width * factor > image[2])
-    throw ShapeError("locate_receptive_fields", text("images are too narrow: ", image));
+  const std::int64_t longer = std::max(image[1], image[2]), shorter = std::min(image[1], image[2]);
+  const std::int64_t factor = std::min((longer + longest_side - 1) / longest_side, shorter);
+  const Grid grid{image[1] / factor, image[2] / factor};
   CrossCorrelation correlation(session.n_neurons(), grid, device);
   for (std::size_t begin = 0; begin < trials.size(); begin += trials_at_once) {
     const std::size_t end = std::min<std::size_t>(begin + trials_at_once, trials.size());
     const StaticBatch batch = session.read({trials.begin() + static_cast<std::ptrdiff_t>(begin),
                                             trials.begin() + static_cast<std::ptrdiff_t>(end)},
-                                           {device, DType::f32});
+                                           {cpu_device(1), DType::f32});
     correlation.add(batch.images, batch.responses, factor);
   }
   std::vector<double> pixels;
@@ -216,13 +216,23 @@ Tensor locate_receptive_fields(const StaticSession& session, const Device& devic
   return Tensor::from(pixels, {session.n_neurons(), 2}, cpu_device(1));
 }
 
-std::int64_t start_at_receptive_fields(Model& model, const StaticDataSet& data) {
-  std::int64_t placed = 0;
-  const std::vector<std::string> known = model.sessions();
+std::int64_t start_at_receptive_fields(Model& model, const StaticDataSet& data,
+                                       const std::optional<std::vector<std::string>>& sessions) {
+  const std::vector<std::string> known = sessions.value_or(model.sessions());
+  std::vector<const StaticSession*> chosen;
   for (const StaticSession& session : data.sessions)
-    if (std::find(known.begin(), known.end(), session.key()) != known.end())
-      placed += set_readout_positions(model, session.key(),
-                                      locate_receptive_fields(session, model.placement().device));
+    if (std::find(known.begin(), known.end(), session.key()) != known.end()) chosen.push_back(&session);
+  check_fits(model, data);
+  for (const StaticSession* session : chosen) {
+    check_free_positions(model, session->key());
+    check_neurons(model, session->key(), session->n_neurons());
+  }
+  std::vector<Tensor> pixels;
+  for (const StaticSession* session : chosen)
+    pixels.push_back(locate_receptive_fields(*session, model.placement().device));
+  std::int64_t placed = 0;
+  for (std::size_t i = 0; i < chosen.size(); ++i)
+    placed += set_readout_positions(model, chosen[i]->key(), pixels[i]);
   return placed;
 }
 

@@ -281,8 +281,7 @@ void time_whole(const Device& device, const Workload& workload, const Model& ini
   const TrainingStep::Settings settings{model->learning_rate(), &random, false, true};
   training.run(input, responses, settings);
   const double step = seconds_of(wait, runs, [&] { training.run(input, responses, settings); });
-  std::printf("  inference %.3f ms, training step %.3f ms, at most %.0f MB\n", 1e3 * inference, 1e3 * step,
-              static_cast<double>(device.memory().bytes_at_peak) / 1e6);
+  std::printf("  inference %.3f ms, training step %.3f ms\n", 1e3 * inference, 1e3 * step);
 }
 
 /// For emulated kernels, and to try the program: seconds, not hours.

@@ -1,10 +1,12 @@
 #include <fmt/core.h>
 
 #include <filesystem>
+#include <set>
 
 #include "cli/common.hpp"
 #include "data/sample_form.hpp"
 #include "engine/system_memory.hpp"
+#include "fovea/firing_rate_encoder.hpp"
 #include "training/memory_estimate.hpp"
 #include "training/trainability.hpp"
 #include "training/trainer.hpp"
@@ -71,7 +73,9 @@ Described read_configured(const Options& options, const Placement& placement) {
     described.model = make_configured(config, &data.training(), placement);
     data.training().check_fits(*described.model);
   }
-  const Model& model = freeze(*described.model, described.frozen = config.training.freeze);
+  const Model& model = freeze(*described.model, config.training.freeze);
+  if (config.init_at_receptive_fields)
+    for (const std::string& session : model.sessions()) check_free_positions(model, session);
   if (config.static_data) {
     described.why_untrainable = why_untrainable(model);
     described.batches = batch_shapes(model, *config.static_data);
@@ -89,7 +93,13 @@ Described read_file(const Options& options, const Placement& placement) {
   Described described;
   LoadedModel loaded = load_model(options.what, placement);
   described.model = std::move(loaded.model);
-  const Model& model = freeze(*described.model, described.frozen = frozen_of(loaded.provenance));
+  for (std::string name : frozen_of(loaded.provenance)) {
+    if (!described.model->freeze(name))
+      note(text("the model file says that '", name, "' was frozen, which names no tensors"));
+    else
+      described.training.freeze.push_back(std::move(name));
+  }
+  const Model& model = *described.model;
   DataOptions one_sample;
   one_sample.batch_size = one_sample.num_val_clips = 1;
   one_sample.train_chunk_size = one_sample.clip_length = model.takes_movies() ? model.in_shape()[1] : 1;
@@ -116,6 +126,8 @@ void print_memory(const Described& described) {
       memory = estimate_training_memory(*described.model, described.training, batches, most);
     } catch (const ShapeError& error) {  // batch norm of a single value
       why = text(": ", error.what());
+    } catch (const ConfigError& error) {  // nothing is left to learn
+      why = text(": ", error.what());
     }
   }
   if (batches.form.images)
@@ -134,15 +146,19 @@ void print_memory(const Described& described) {
                megabytes(described.resident + memory->peak()));
 }
 
-/// What training leaves as it is, name by name, and how much it changes.
+/// What training leaves as it is, or left, name by name, and how much it changes.
 void print_frozen(const Described& described) {
-  if (described.frozen.empty()) return;
+  if (described.training.freeze.empty()) return;
+  const std::vector<NamedTensor> tensors = described.model->tensors();
   std::int64_t learnt = 0;
-  for (const NamedTensor& one : described.model->tensors())
+  for (const NamedTensor& one : tensors)
     if (one.role == Role::parameter && !one.frozen) learnt += one.tensor.elements();
-  for (const std::string& name : described.frozen) {
+  std::set<std::string> names;
+  for (const std::string& name : described.training.freeze)
+    names.insert(name.substr(0, name.find_last_not_of('.') + 1));
+  for (const std::string& name : names) {
     std::int64_t parameters = 0, statistics = 0;
-    for (const NamedTensor& one : described.model->tensors()) {
+    for (const NamedTensor& one : tensors) {
       if (one.name != name && one.name.rfind(name + '.', 0) != 0) continue;
       if (one.role == Role::parameter) parameters += one.tensor.elements();
       if (one.role == Role::statistic) ++statistics;
@@ -190,8 +206,8 @@ Status describe(const Options& options) {
 
 void add_describe(CLI::App& app, Run& run) {
   auto options = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("describe", "Prints a model: modules, shapes after every layer, parameters, memory");
+  CLI::App* command = app.add_subcommand(
+      "describe", "Prints a model: modules, shapes after every layer, parameters, what is frozen, memory");
   command->add_option("MODEL", options->what, "model file, or run configuration (.yaml)")->required();
   command->add_option("OVERRIDES", options->overrides, "section.key=value .. (with a configuration)");
   add_device_options(*command, options->device);

@@ -87,8 +87,8 @@ class Log {
 };
 
 /// Copies what an earlier model has in common: the whole core, and the readouts and shifters of sessions
-/// that both know.
-void start_from(const Model& model, const std::string& path, Progress& progress) {
+/// that both know. Returns the sessions whose readout is fresh.
+std::vector<std::string> start_from(const Model& model, const std::string& path, Progress& progress) {
   const LoadedModel earlier = load_model(path, model.placement());
   std::map<std::string, Tensor> known;
   for (const NamedTensor& one : earlier.model->tensors()) known.emplace(one.name, one.tensor);
@@ -108,6 +108,12 @@ void start_from(const Model& model, const std::string& path, Progress& progress)
     }
   }
   progress.line("started from " + path + (fresh.empty() ? "" : "; fresh: " + fresh));
+  std::vector<std::string> sessions;
+  const std::vector<std::string> earlier_sessions = earlier.model->sessions();
+  for (const std::string& session : model.sessions())
+    if (std::find(earlier_sessions.begin(), earlier_sessions.end(), session) == earlier_sessions.end())
+      sessions.push_back(session);
+  return sessions;
 }
 
 struct PreparedRun {
@@ -211,10 +217,14 @@ Status train(PreparedRun run, const Options& options) {
   check_training_memory(*model, run.config.training, data.batch_shapes(*model));
   Progress progress(run.config.training.max_epochs, checkpoint ? checkpoint->state.epoch : 0,
                     isatty(STDERR_FILENO));
-  if (run.config.init_at_receptive_fields && !run.resumed)
-    progress.line(
-        text("positions of ", data.start_at_receptive_fields(*model), " neurons start where they respond"));
-  if (!options.from.empty()) start_from(*model, options.from, progress);
+  std::vector<std::string> fresh = model->sessions();
+  if (!options.from.empty()) fresh = start_from(*model, options.from, progress);
+  std::string placed;
+  if (run.config.init_at_receptive_fields && !run.resumed) {
+    placed = text("positions of ", data.start_at_receptive_fields(*model, fresh),
+                  " neurons start where they respond");
+    progress.line(placed);
+  }
 
   std::optional<Log> log;
   TrainingHooks hooks;
@@ -236,6 +246,7 @@ Status train(PreparedRun run, const Options& options) {
     log->add(text("fovea ", version(), run.resumed ? " goes on with " : " trains ", model->class_name(),
                   " of ", model->parameter_count(), " parameters on ", loaded.sessions(), " sessions, data ",
                   data.content_hash()));
+    if (!placed.empty()) log->add(placed);
     progress.line("run folder " + run.folder);
     trainer.run(&stop_requested);
     unsaved = false;
@@ -255,8 +266,9 @@ void add_train(CLI::App& app, cli::Run& run) {
   CLI::App* command = app.add_subcommand("train", "Trains a model and tests its best epoch");
   command->add_option("CONFIG", options->config_and_overrides,
                       "run configuration, then section.key=value ..");
-  command->add_option("--from", options->from,
-                      "model file to start from: its core and the readouts of shared sessions");
+  command->add_option(
+      "--from", options->from,
+      "model file to start from: its core, and readouts with their positions of shared sessions");
   command->add_option("--resume", options->resume, "run folder to go on with");
   add_device_options(*command, options->device);
   command->footer(

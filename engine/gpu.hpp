@@ -69,7 +69,9 @@ inline namespace FOVEA_GPU {
 #if defined(__CUDACC__)
 
 inline void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess) throw DeviceError("cuda", text(what, ": ", cudaGetErrorString(status)));
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // the error must not surface again at the next launch
+  throw DeviceError("cuda", text(what, ": ", cudaGetErrorString(status)));
 }
 
 /// The grid of a launch, which remembers where in the source the launch is.
@@ -87,6 +89,7 @@ struct Grid {
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), Grid grid, dim3 block, std::size_t shared_bytes, void* stream,
             Arguments&&... arguments) {
+  check(cudaPeekAtLastError(), "an earlier kernel or copy");
   if (shared_bytes > 0) {
     // Static and dynamic shared memory together need leave to pass 48 KiB.
     cudaFuncAttributes attributes{};

@@ -39,7 +39,8 @@ void print_weight(const SessionReadout& readout) {
             << " numbers = " << readout.weight_bytes()
             << " bytes = " << static_cast<double>(readout.weight_bytes()) / gibibyte << " GiB\n";
   try {
-    std::cout << "all of it in memory: " << readout.weight().shape() << '\n';
+    const Tensor all = readout.weight();
+    std::cout << "all of it in memory: " << all.shape() << '\n';
   } catch (const DeviceError& error) {
     std::cout << "all of it does not fit: " << error.what() << '\n';
   }

@@ -1,7 +1,8 @@
 // 3-D convolution with stride, zero padding, dilation and groups; 2-D is the case of one frame:
 //   y[b,t,h,w,o] = bias[o] + sum_i sum_k weight[o,i,kt,kh,kw] * x[b, t s_t + kt d_t - pad_t, .., .., g(o) I/G
 //   + i]
-// A cross-correlation, zeros outside; group g(o) = o / (O/G) sees the I/G input channels i of its own.
+// A cross-correlation, zeros outside (which a kernel may multiply: a NaN or infinite weight or slope can so
+// reach more than the taps inside); group g(o) = o / (O/G) sees the I/G input channels i of its own.
 // Activations channels-last, weights in PyTorch's order.
 #pragma once
 #include "engine/queue.hpp"

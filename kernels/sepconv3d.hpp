@@ -2,7 +2,8 @@
 // custom_separable):
 //   y[b,t,h,w,o] = sum_i sum_k temporal[o,i,k] * ( sum_{kh,kw} spatial[o,i,kh,kw] * x[b, t+k-pad_t,
 //   h+kh-pad_h, w+kw-pad_w, i] )
-// A cross-correlation, stride 1, zeros outside. Activations channels-last, weights in PyTorch's order.
+// A cross-correlation, stride 1, zeros outside (which a kernel may multiply: a NaN or infinite weight can so
+// reach pixels at the border). Activations channels-last, weights in PyTorch's order.
 #pragma once
 #include "engine/queue.hpp"
 

@@ -300,7 +300,7 @@ std::unique_ptr<Model> make_firing_rate_encoder(const FiringRateEncoderOptions& 
 
 static const Encoder& encoder_of(const Model& model) {
   const auto* encoder = dynamic_cast<const Encoder*>(&model);
-  if (!encoder) throw ConfigError(model.class_name(), "has no readouts of FiringRateEncoder");
+  if (!encoder) throw ConfigError("readout", text("a FiringRateEncoder is needed: ", model.class_name()));
   return *encoder;
 }
 
@@ -315,6 +315,10 @@ Shape factorized_weight_shape(const Model& model, const std::string& session) {
 
 Tensor readout_positions(const Model& model, const std::string& session) {
   return readout_of(model, session).positions();
+}
+
+void check_free_positions(const Model& model, const std::string& session) {
+  (void)readout_of(model, session).free_positions();
 }
 
 std::int64_t set_readout_positions(Model& model, const std::string& session, const Tensor& pixels) {

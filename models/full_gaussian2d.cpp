@@ -90,7 +90,8 @@ class FullGaussian2d : public ImageReadout {
 
   Tensor free_positions() const override {
     if (mu_ && !grid_index_) return mu_;
-    throw ConfigError(name, text("positions are not free but ", predictor_ ? "predicted" : "shared"));
+    throw ConfigError(name, text("positions of the neurons' own are needed: they are ",
+                                 predictor_ ? "predicted (grid_mean_predictor)" : "shared (shared_grid)"));
   }
   bool aligns_corners() const override { return options_.align_corners; }
 

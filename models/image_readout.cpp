@@ -28,7 +28,8 @@ Tensor ImageReadout::positions() const {
 }
 
 Tensor ImageReadout::free_positions() const {
-  throw ConfigError("readout", text("has masks instead of positions: ", line()));
+  throw ConfigError("readout",
+                    text("positions of the neurons' own are needed, FullGaussian2d has them: ", line()));
 }
 
 Tensor ImageReadout::add_bias(const SessionOptions& session, const Placement& p) {

@@ -35,6 +35,7 @@ std::int64_t Module::parameter_count() const {
 }
 
 bool Module::freeze(const std::string& prefix) {
+  if (!prefix.empty() && prefix.back() == '.') return freeze(prefix.substr(0, prefix.size() - 1));
   bool any = false;
   for (Member& member : members_) {
     const bool covers = prefix.empty() || member.name == prefix;

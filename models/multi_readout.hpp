@@ -24,7 +24,8 @@ class MultiReadout : public Module {
   }
   /// The readout of a session that is no clone.
   const ImageReadout& own(std::size_t session) const {
-    if (clone_of(session)) throw ConfigError("readout", "a cloned readout has no weight of its own");
+    if (clone_of(session))
+      throw ConfigError("readout", "a cloned readout has neither weight nor positions of its own");
     return source(session);
   }
   std::string line(std::size_t session) const;

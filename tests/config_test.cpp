@@ -209,7 +209,7 @@ TEST_CASE("defaults of the run configuration") {
   CHECK(
       written["training"].dump() ==
       R"({"max_epochs":100,"gradient_clip":null,"accumulate_grad_batches":1,)"
-      R"("optimizer":{"class":"AdamW","betas":[0.9,0.999],"eps":1e-08,"weight_decay":0.01,"set_to_none":true},)"
+      R"("optimizer":{"class":"AdamW","betas":[0.9,0.999],"eps":1e-08,"weight_decay":0.01},)"
       R"("scheduler":{"class":"ReduceLROnPlateau","monitor":"val_evaluation_loss","mode":"max","factor":0.3,)"
       R"("patience":5,"threshold":0.0005,"threshold_mode":"abs","min_lr":null},"freeze":[],)"
       R"("early_stopping":{"monitor":"val_evaluation_loss","mode":"max","patience":10,"min_delta":0.001}})");

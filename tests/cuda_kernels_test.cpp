@@ -138,6 +138,34 @@ TEST_CASE("the plain convolutions stay within the rounding of their sums") {
 // ---- the device
 // ------------------------------------------------------------------------------------------------
 
+TEST_CASE("every entry has a CUDA kernel of its own") {
+  const auto check = [](const Device& device) {
+    CHECK(kernel_status(device).size() > 50);
+    for (const EntryStatus& entry : kernel_status(device))
+      CHECK_MESSAGE(entry.origin == EntryOrigin::own, entry.name);
+  };
+  check(emulator_device());
+  if (gpu()) check(*gpu());
+}
+
+TEST_CASE("convolutions of nothing: zeros where there is something to write") {
+  for (const Extents& kernel : {kFirst, kSecond, Extents{3, 2, 2}}) {
+    CAPTURE(kernel.t);
+    const SepConv3dShape none = shape_of(0, 2, 3, {24, 13, 12}, kernel, kNone, kNone);
+    const Inputs inputs{
+        {}, {}, random_normal(Sizes(none).spatial, 1), random_normal(Sizes(none).temporal, 2)};
+    check_gpu_kernel(inputs, {{Sizes(none).spatial, 0}, {Sizes(none).temporal, 0}},
+                     [&](const auto& tables, auto in, auto out, const Queue& queue) {
+                       tables.sepconv3d.grad_weight(out[0], out[1], in[0], in[1], in[2], in[3], none, queue);
+                     });
+    const SepConv3dShape blind = shape_of(1, 0, 3, {24, 13, 12}, kernel, kNone, kNone);
+    check_gpu_kernel({{}, {}, {}}, {{Sizes(blind).y, 0}},
+                     [&](const auto& tables, auto in, auto out, const Queue& queue) {
+                       tables.sepconv3d.forward(out[0], in[0], in[1], in[2], blind, queue);
+                     });
+  }
+}
+
 TEST_CASE("an op without a CUDA kernel says so by name") {
   const Device device = device_with_tables(emulator_device(), {});
   CHECK_THROWS_WITH_AS(tables<float>(device).loss.correlation(nullptr, nullptr, nullptr, nullptr, {}, {},

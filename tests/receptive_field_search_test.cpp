@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 
 #include "data/simulated_cortex.hpp"
@@ -190,7 +191,14 @@ TEST_CASE("readouts start where neurons respond; shared, predicted and no positi
                        ConfigError);
   options.readout = FullFactorized2dOptions{.bias = true};
   const auto masks = make_firing_rate_encoder(options, data.session_options(), placement);
-  CHECK_THROWS_WITH_AS(start_at_receptive_fields(*masks, data), doctest::Contains("masks"), ConfigError);
+  CHECK_THROWS_WITH_AS(start_at_receptive_fields(*masks, data), doctest::Contains("FullGaussian2d has them"),
+                       ConfigError);
+  CHECK(start_at_receptive_fields(*model, data, std::vector<std::string>{"another"}) == 0);
+  const auto other_shape =
+      make_firing_rate_encoder(encoder_options(18, 32), data.session_options(), placement);
+  const std::vector<double> untouched = positions_of(*other_shape);
+  CHECK_THROWS_AS(start_at_receptive_fields(*other_shape, data), ConfigError);
+  CHECK(positions_of(*other_shape) == untouched);
   CHECK_THROWS_AS(set_readout_positions(*model, key, Tensor::zeros({23, 2}, DType::f64, cpu_device(1))),
                   ShapeError);
 }

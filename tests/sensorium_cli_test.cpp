@@ -151,7 +151,13 @@ TEST_CASE("positions start where neurons respond when the configuration says so"
       mentions(visual.done({"train", "gaussian.yaml", free, "experiment=drawn", "training.max_epochs=1"}).err,
                "where they respond"));
   visual.refused({"train", "gaussian.yaml", from_responses, "experiment=refused"}, {"predicted"});
-  visual.refused({"train", "factorized.yaml", from_responses, "experiment=refused"}, {"masks"});
+  visual.refused({"train", "factorized.yaml", from_responses, "experiment=refused"},
+                 {"FullGaussian2d has them"});
+  visual.refused({"describe", "factorized.yaml", from_responses}, {"FullGaussian2d has them"});
+  const std::string placed = run + "/model.safetensors";
+  const CommandResult onward = visual.done({"train", "gaussian.yaml", free, from_responses, "--from", placed,
+                                            "experiment=onward", "training.max_epochs=1"});
+  CHECK(mentions(onward.err, "positions of 0 neurons start"));  // both sessions keep those of the model
   CHECK_FALSE(fs::exists(visual / "runs/refused"));
 }
 
@@ -215,6 +221,27 @@ TEST_CASE("a frozen core on one more session: bits of the core stay, the known r
     CHECK(mentions(shown, text("trained: ", elsewhere, " of ", in_core + elsewhere, " parameters\n")));
   }
   CHECK_FALSE(mentions(visual.done({"describe", first}).out, "frozen"));
+  CHECK(mentions(visual.done({"describe", "gaussian.yaml", "training.freeze=[core., core]"}).out,
+                 text("frozen: core (", in_core, " parameters, ")));
+  CHECK(mentions(visual.done({"describe", "gaussian.yaml", "training.freeze=[core, readout, shifter]"}).out,
+                 "nothing to learn"));
+  // What a file says of it may be anything.
+  const auto with_frozen = [&](const std::string& frozen_json) {
+    Safetensors file = read_safetensors(run + "/model.safetensors", cpu());
+    Json provenance = Json::parse(file.metadata.at("provenance"));
+    provenance["frozen"] = Json::parse(frozen_json);
+    file.metadata["provenance"] = provenance.dump();
+    write_safetensors(visual / "claims.safetensors", file);
+  };
+  for (const char* claim : {R"("core")", "[3]", R"([""])", "{}"}) {
+    CAPTURE(claim);
+    with_frozen(claim);
+    visual.refused({"describe", "claims.safetensors"}, {"frozen needs a list"});
+  }
+  with_frozen(R"(["core", "nobody", "core"])");
+  const CommandResult claimed = visual.done({"describe", "claims.safetensors"});
+  CHECK(mentions(claimed.err, "'nobody' was frozen, which names no tensors"));
+  CHECK(mentions(claimed.out, text("trained: ", elsewhere, " of ", in_core + elsewhere, " parameters\n")));
   const std::string both = transferred("frozen_both", "[core, readout.21067-10-18, shifter.21067-10-18]");
   CHECK(compare(both, "core.") == std::pair{core, 0});
   CHECK(compare(both, "readout.21067-10-18.").first >= 5);  // as it was copied

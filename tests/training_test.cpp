@@ -166,52 +166,6 @@ TEST_CASE("a step skips whole what the batch does not reach") {
   }
 }
 
-TEST_CASE("without set_to_none what the batch does not reach moves on as with gradients of 0") {
-  const Placement placement = reference_f64();
-  const auto model = tiny_model(placement, 0);
-  TrainingOptions options;
-  options.optimizer.set_to_none = false;
-  TrainingStep step(*model, options);
-  const double rate = 0.01;
-  const auto run = [&](const char* session) {
-    const Sample one = sample(session, placement);
-    CHECK(step.run(one.input, one.responses, {rate, nullptr, false}).updated);
-  };
-  const auto steps_of = [&](const std::string& segment) {
-    for (const auto& parameter : step.arena().parameters())
-      if (parameter.segment == segment) return parameter.steps;
-    return std::int64_t{-1};
-  };
-  run("c");
-  CHECK(steps_of("readout.a.1-b") == 0);  // no gradient yet: PyTorch has none either
-  run("a.1-b");
-  CHECK(steps_of("readout.c") == 2);
-  CHECK(steps_of("readout.a.1-b") == 1);
-  std::map<std::string, std::array<std::vector<double>, 3>> before;
-  for (const auto& parameter : step.arena().parameters())
-    before[parameter.name] = {parameter.tensor.to_vector<double>(),
-                              step.arena().exp_avg(parameter).to_vector<double>(),
-                              step.arena().exp_avg_sq(parameter).to_vector<double>()};
-  run("c");
-  CHECK(steps_of("readout.a.1-b") == 2);
-  CHECK(steps_of("core") == 3);
-  const OptimizerOptions& adam = options.optimizer;
-  int compared = 0;
-  for (const auto& parameter : step.arena().parameters()) {
-    if (parameter.segment != "readout.a.1-b") continue;
-    const auto& [value, first, second] = before.at(parameter.name);
-    const std::vector<double> now = parameter.tensor.to_vector<double>();
-    for (std::size_t i = 0; i < now.size(); ++i, ++compared) {
-      const double m = adam.betas[0] * first[i] / (1 - std::pow(adam.betas[0], 2));
-      const double v = adam.betas[1] * second[i] / (1 - std::pow(adam.betas[1], 2));
-      const double expected =
-          value[i] * (1 - rate * adam.weight_decay) - rate * m / (std::sqrt(v) + adam.eps);
-      CHECK(now[i] == doctest::Approx(expected).epsilon(1e-12));
-    }
-  }
-  CHECK(compared > 20);
-}
-
 TEST_CASE("clipping scales the whole gradient to the norm that is asked for") {
   const Placement placement = reference_f64();
   const Sample one = sample("c", placement);

@@ -7,6 +7,7 @@
 #include "engine/bounded_memory.hpp"
 #include "engine/system_memory.hpp"
 #include "training/train_step.hpp"
+#include "training/trainability.hpp"
 #include "training/validation.hpp"
 
 namespace fovea {
@@ -46,7 +47,7 @@ class Measurement {
   Measurement(const Model& model, const TrainingOptions& training, std::size_t most)
       : device_(bounded_device(model, most)),
         copy_(make_model(model.config(), {device_, model.placement().dtype})),
-        step_(*copy_, training) {}
+        step_(freeze(*copy_, training.freeze), training) {}
 
   std::size_t held() const { return device_.memory().bytes_in_use; }
   std::size_t peak() const { return device_.memory().bytes_at_peak; }

@@ -33,10 +33,7 @@ const ParameterTable<OptimizerOptions>& optimizer_table() {
           .add("betas", &O::betas, "[float, float]", "decay rates of the first and second moment",
                decay_rates)
           .add("eps", &O::eps, "float", "added to the root of the second moment", finite_above(0))
-          .add("weight_decay", &O::weight_decay, "float", "decoupled weight decay", finite_at_least(0))
-          .add("set_to_none", &O::set_to_none, "bool",
-               "false: readouts that a batch does not reach move on by their momentum, as with gradients of "
-               "0");
+          .add("weight_decay", &O::weight_decay, "float", "decoupled weight decay", finite_at_least(0));
   return table;
 }
 
@@ -85,7 +82,8 @@ const ParameterTable<TrainingOptions>& training_table() {
           .add("scheduler", &O::scheduler, "map or null",
                "see training.scheduler; null: constant learning rate")
           .add("freeze", &O::freeze, "list of strings",
-               "tensor name prefixes that end at a dot: no gradient, no decay, batch norm in evaluation mode")
+               "names of tensors, or the parts of them before a dot (core, readout.KEY): no gradient, no "
+               "decay, batch norm in evaluation mode")
           .add("early_stopping", &O::early_stopping, "map or null",
                "see training.early_stopping; null: all epochs are run");
   return table;

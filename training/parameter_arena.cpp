@@ -65,19 +65,18 @@ void ParameterArena::clear_gradients() const {
   for (const Parameter& parameter : parameters_) parameter.tensor.clear_grad();
 }
 
-template <class TakesPart>
-std::vector<ParameterArena::Run> ParameterArena::runs_of(const TakesPart& takes_part) const {
+std::vector<ParameterArena::Run> ParameterArena::reached_runs() const {
   std::vector<Run> runs;
   bool adjacent = false;
   for (const Parameter& parameter : parameters_) {
-    const bool here = takes_part(parameter);
+    const bool reached = parameter.tensor.grad().defined();
     const std::int64_t end = parameter.begin + parameter.count;
-    if (here && adjacent && runs.back().steps == parameter.steps) {
+    if (reached && adjacent && runs.back().steps == parameter.steps) {
       runs.back().end = end;
-    } else if (here) {
+    } else if (reached) {
       runs.push_back({parameter.begin, end, parameter.steps});
     }
-    adjacent = here;
+    adjacent = reached;
   }
   return runs;
 }
@@ -96,15 +95,8 @@ double ParameterArena::gradient_norm(const std::vector<Run>& runs) const {
   return std::sqrt(squares);
 }
 
-double ParameterArena::gradient_norm() const { return gradient_norm(runs_of(reached)); }
-
 double ParameterArena::step(const OptimizerOptions& optimizer, const Step& step) {
-  const auto moves = [&](const Parameter& parameter) {
-    return reached(parameter) || (!optimizer.set_to_none && parameter.steps > 0);
-  };
-  for (const Parameter& parameter : parameters_)
-    if (moves(parameter) && !reached(parameter)) part(gradients_, parameter).fill(0);
-  const std::vector<Run> runs = runs_of(moves);
+  const std::vector<Run> runs = reached_runs();
   const double norm = gradient_norm(runs) * step.gradient_scale;
   if (!std::isfinite(norm)) return norm;
   double scale = step.gradient_scale;
@@ -125,7 +117,7 @@ double ParameterArena::step(const OptimizerOptions& optimizer, const Step& step)
     }
   });
   for (Parameter& parameter : parameters_)
-    if (moves(parameter)) ++parameter.steps;
+    if (parameter.tensor.grad()) ++parameter.steps;
   return norm;
 }
 

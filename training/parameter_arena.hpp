@@ -46,27 +46,24 @@ class ParameterArena {
         gradient_clip;  ///< largest L2 norm of the scaled gradient over all reached parameters
   };
   /// One AdamW step on every parameter that a backward pass has reached since clear_gradients; the others
-  /// keep values, moments and step counts, or have gradients of 0 (OptimizerOptions::set_to_none). Clipping
-  /// is torch.nn.utils.clip_grad_norm_. Returns the norm of the scaled gradient before clipping; when that is
-  /// not finite nothing is changed.
+  /// keep values, moments and step counts. Clipping is torch.nn.utils.clip_grad_norm_. Returns the norm of
+  /// the scaled gradient before clipping; when that is not finite nothing is changed.
   double step(const OptimizerOptions& optimizer, const Step& step);
 
   /// Global L2 norm of the gradients that a backward pass has reached since clear_gradients.
-  double gradient_norm() const;
+  double gradient_norm() const { return gradient_norm(reached_runs()); }
 
   /// Name of the parameter whose gradient went bad first (the one closest to the loss), empty when all that
   /// were reached are finite.
   std::string first_bad_gradient() const;
 
  private:
-  // Neighbours that take part and have taken equally many steps: one call of the kernels.
+  // Neighbours that were reached and have taken equally many steps: one call of the kernels.
   struct Run {
     std::int64_t begin, end, steps;
   };
   Tensor part(const Tensor& arena, const Parameter& parameter) const;
-  static bool reached(const Parameter& parameter) { return parameter.tensor.grad().defined(); }
-  template <class TakesPart>
-  std::vector<Run> runs_of(const TakesPart& takes_part) const;
+  std::vector<Run> reached_runs() const;
   double gradient_norm(const std::vector<Run>& runs) const;
 
   Placement placement_;

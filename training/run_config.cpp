@@ -167,7 +167,8 @@ static void take_init_positions(RunConfig& config) {
   if (!given.is_string() || given != "responses")
     refuse_value("model", key, "responses or null" + nearest_hint(given, {"responses", "null"}), given);
   if (!config.static_data)
-    throw ConfigError("model", text(key, ": responses needs data.format: ", static_format));
+    throw ConfigError("model",
+                      text(key, ": responses needs data.format ", static_format, ": ", config.data.format));
   config.init_at_receptive_fields = true;
 }
 

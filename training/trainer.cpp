@@ -301,9 +301,14 @@ std::vector<std::string> frozen_of(const std::string& provenance) {
   const Json object = parse_json("provenance", provenance);
   const auto found = object.is_object() ? object.find("frozen") : object.end();
   if (!object.is_object() || found == object.end() || found->is_null()) return {};
-  const auto is_text = [](const Json& one) { return one.is_string(); };
-  if (!found->is_array() || !std::all_of(found->begin(), found->end(), is_text))
-    throw FormatError("provenance", text("frozen needs a list of names: ", found->dump()));
+  constexpr std::size_t most_names = 4096, longest_name = 512;
+  const auto is_name = [](const Json& one) {
+    return one.is_string() && !one.get_ref<const std::string&>().empty() &&
+           one.get_ref<const std::string&>().size() <= longest_name;
+  };
+  if (!found->is_array() || found->size() > most_names || !std::all_of(found->begin(), found->end(), is_name))
+    throw FormatError("provenance",
+                      text("frozen needs a list of at most ", most_names, " names: ", shown(*found)));
   return found->get<std::vector<std::string>>();
 }
 

@@ -39,8 +39,8 @@ class MovieTrainingData final : public TrainingData {
         data_, options_, model.placement().dtype, model.placement().device, sample_form(model, options_)));
   }
 
-  std::int64_t start_at_receptive_fields(Model&) const override {
-    throw ConfigError("model", "init_positions: responses needs static images");
+  std::int64_t start_at_receptive_fields(Model&, const std::vector<std::string>&) const override {
+    throw ConfigError("model", text("init_positions: responses needs static images: ", options_.format));
   }
 
   bool has_tests() const override {
@@ -108,8 +108,9 @@ class StaticTrainingData final : public TrainingData {
     return std::make_unique<TierValidation>(data_, model.placement());
   }
 
-  std::int64_t start_at_receptive_fields(Model& model) const override {
-    return fovea::start_at_receptive_fields(model, data_);
+  std::int64_t start_at_receptive_fields(Model& model,
+                                         const std::vector<std::string>& sessions) const override {
+    return fovea::start_at_receptive_fields(model, data_, sessions);
   }
 
   bool has_tests() const override {

@@ -37,7 +37,8 @@ class TrainingData {
 
   /// Sets the positions of readouts to where neurons respond, and returns how many; ConfigError where
   /// positions are not free, or where the data are movies.
-  virtual std::int64_t start_at_receptive_fields(Model& model) const = 0;
+  virtual std::int64_t start_at_receptive_fields(Model& model,
+                                                 const std::vector<std::string>& sessions) const = 0;
 
   virtual bool has_tests() const = 0;
   /// Scores on the test part of every session that the model knows. Error where there is none.

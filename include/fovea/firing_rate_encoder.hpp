@@ -44,9 +44,14 @@ class FiringRateEncoder {
 /// shared or predicted ones. ConfigError for other readouts and models.
 Tensor readout_positions(const Model& model, const std::string& session);
 
-/// Sets them to pixels (N,2) of the image, x first, by way of where the core's map lies on it; at the map's
-/// border where it does not reach them, left as they are where NaN. Returns how many were set. ConfigError
-/// for other readouts and models, and for shared and predicted positions.
+/// ConfigError where set_readout_positions has nothing to set: other readouts and models, cloned readouts,
+/// shared and predicted positions.
+void check_free_positions(const Model& model, const std::string& session);
+/// Sets the positions of a session's FullGaussian2d to pixels (N,2) of the image, f32 or f64, x first, (0,0)
+/// the centre of the first pixel, by way of where the core's map lies on the image; at the map's border where
+/// it does not reach them. Neurons with a NaN or infinity keep theirs. Returns how many were set. ShapeError
+/// for another number of neurons; ConfigError as check_free_positions and for a session that the model does
+/// not know.
 std::int64_t set_readout_positions(Model& model, const std::string& session, const Tensor& pixels);
 
 /// Shape (N,C,H,W) of the weights of a session's FullFactorized2d: what factorized_weight would allocate.

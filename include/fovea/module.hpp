@@ -43,8 +43,8 @@ class Module {
   std::vector<NamedTensor> tensors() const;
   /// Number of learnable values.
   std::int64_t parameter_count() const;
-  /// Excludes all tensors under a name (a whole name, or one that ends at a dot: "core", "readout.a") from
-  /// training: no gradient, and batch norm uses its running statistics. Returns whether the name exists.
+  /// Excludes all tensors under a name (a whole name, or the part of one before a dot: "core", "readout.a")
+  /// from training: no gradient, and batch norm uses its running statistics. Returns whether the name exists.
   bool freeze(const std::string& prefix);
   bool frozen() const { return frozen_; }
 

@@ -1,5 +1,7 @@
-// Receptive fields of a trained model.
+// Receptive fields, of a trained model and in the responses alone.
 #pragma once
+#include <optional>
+
 #include "fovea/evaluation.hpp"
 #include "fovea/model.hpp"
 #include "fovea/static_data.hpp"
@@ -15,17 +17,21 @@ Tensor receptive_fields(const Model& model, const std::string& session, std::int
                         const FrameReader& read);
 
 /// Where every neuron of a session responds, found in its training tier without a model: (N,2) f64 on the
-/// host, pixels of the image, x (along the width) first; NaN where nothing exceeds chance. The peak of the
-/// summed squared correlations of the responses with luminance, its gradient and the gradient's products
-/// around a pixel (channel 0, images wider than 64 pixels averaged down to that). ConfigError without
-/// training trials.
+/// host, pixels of the images as the session yields them, x (along the width) first, (0,0) the centre of the
+/// first one; NaN where nothing exceeds chance. The peak of the summed squared correlations of the responses
+/// with luminance, its gradient and the gradient's products around a pixel (channel 0; images whose longer
+/// side passes 64 pixels are averaged over squares first). Takes 24 bytes for each neuron and (averaged)
+/// pixel. `device` multiplies. ConfigError without training trials; errors of reading.
 Tensor locate_receptive_fields(const StaticSession& session, const Device& device = cpu_device());
 
-/// Sets the positions of FullGaussian2d to where neurons respond, for the sessions that both know; neurons
-/// that respond nowhere keep theirs. Returns how many moved. Free positions, drawn at random and learnt by
-/// gradients of a few pixels' reach, often stay at a wrong place; started here they do not. ConfigError for
-/// readouts whose positions are not free.
-std::int64_t start_at_receptive_fields(Model& model, const StaticDataSet& data);
+/// Sets the positions of FullGaussian2d to where neurons respond, for the sessions that both know, or for
+/// some of those; neurons that respond nowhere keep theirs. Returns how many have been set. Free positions,
+/// drawn at random and learnt by gradients of a few pixels' reach, often stay at a wrong place; started here
+/// they do not. Before anything is read: ConfigError for readouts whose positions are not free
+/// (check_free_positions) and images of another shape, ShapeError for another number of neurons. On an error
+/// the model is as it was.
+std::int64_t start_at_receptive_fields(Model& model, const StaticDataSet& data,
+                                       const std::optional<std::vector<std::string>>& sessions = {});
 
 /// Writes one SVG with a panel per session: the positions of its FullGaussian2d on the map, centre in the
 /// middle, the map's border and the neurons outside of it marked. The same input gives the same bytes; the

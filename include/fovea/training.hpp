@@ -20,9 +20,6 @@ struct OptimizerOptions {
   std::array<double, 2> betas{0.9, 0.999};
   double eps = 1e-8;
   double weight_decay = 0.01;
-  /// As in torch.optim's zero_grad: parameters that a batch does not reach (readouts of other sessions) are
-  /// skipped; when false they get a step with gradient 0 once they have had one, so momentum and decay go on.
-  bool set_to_none = true;
 };
 
 /// torch.optim.lr_scheduler.ReduceLROnPlateau.
@@ -51,7 +48,7 @@ struct TrainingOptions {
   std::int64_t accumulate_grad_batches = 1;
   OptimizerOptions optimizer{};
   std::optional<SchedulerOptions> scheduler{SchedulerOptions{}};  ///< none: constant learning rate
-  std::vector<std::string> freeze{};                              ///< name prefixes that end at a dot
+  std::vector<std::string> freeze{};  ///< names, or their parts before a dot: "core"
   std::optional<EarlyStoppingOptions> early_stopping{EarlyStoppingOptions{}};  ///< none: runs to max_epochs
 };
 

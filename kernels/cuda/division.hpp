@@ -13,8 +13,9 @@ struct Division {
 
 class Divisor {
  public:
-  /// divisor >= 1
-  explicit Divisor(std::int64_t divisor) : divisor_(divisor) {
+  /// Below 1 it counts as 1: launchers that then have nothing to launch need no order of their checks.
+  explicit Divisor(std::int64_t given) : divisor_(given < 1 ? 1 : given) {
+    const std::int64_t divisor = divisor_;
     while (shift_ < 31 && (std::int64_t{1} << shift_) < divisor) ++shift_;
     const std::uint64_t power = std::uint64_t{1} << shift_;
     if (divisor <= small)

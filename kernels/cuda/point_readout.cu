@@ -297,7 +297,7 @@ void grad_input(float* dx, const float* dy, const float* grid, const float* feat
   const Scratch<int> starts(queue,
                             static_cast<std::size_t>(grids) * (static_cast<std::size_t>(cells.count) + 1));
   int passes = 1;
-  while (cells.count >> (passes * kDigitBits)) ++passes;
+  while (static_cast<std::int64_t>(cells.count) >> (passes * kDigitBits)) ++passes;
   gpu::launch(sort_cells, static_cast<unsigned>(grids), kSortThreads, 0, queue.stream, sorted.data(), grid, p,
               cells, passes);
   const std::int64_t entries = s.neurons > cells.count ? s.neurons : cells.count + 1;

@@ -312,6 +312,7 @@ std::size_t packed_size(const Convolution& c) {
 
 void pack(float* packed, const float* spatial, const float* temporal, const Convolution& c, bool mirrored,
           const Queue& queue) {
+  if (packed_size(c) == 0) return;
   gpu::launch(pack_weights, ceil_div(static_cast<int>(packed_size(c)), kPackThreads), kPackThreads, 0,
               queue.stream, packed, spatial, temporal, c, mirrored);
 }
@@ -374,8 +375,8 @@ void convolve(float* y, const float* x, const float* spatial, const float* tempo
   if (count == 0) return;
   const Scratch<float> packed(queue, packed_size(c));
   pack(packed.data(), spatial, temporal, c, mirrored, queue);
-  if (try_convolve<FirstLayer>(y, x, packed.data(), c, accumulate, queue)) return;
-  if (try_convolve<SecondLayer>(y, x, packed.data(), c, accumulate, queue)) return;
+  if (c.in_channels > 0 && try_convolve<FirstLayer>(y, x, packed.data(), c, accumulate, queue)) return;
+  if (c.in_channels > 0 && try_convolve<SecondLayer>(y, x, packed.data(), c, accumulate, queue)) return;
   gpu::launch(convolve_plain, static_cast<int>((count + kPlainThreads - 1) / kPlainThreads), kPlainThreads, 0,
               queue.stream, y, x, packed.data(), c, accumulate);
 }
@@ -394,12 +395,18 @@ void grad_input(float* dx, const float* dy, const float* spatial, const float* t
 void grad_weight(float* dspatial, float* dtemporal, const float* dy, const float* x, const float* spatial,
                  const float* temporal, const SepConv3dShape& shape, const Queue& queue) {
   const Convolution c = forward_convolution(shape);
+  const int pairs = c.out_channels * c.in_channels, taps = c.kernel_h * c.kernel_w + c.kernel_t;
+  if (pairs == 0) return;
+  if (c.batch == 0 || c.in_t * c.in_h * c.in_w == 0) {  // sums of nothing
+    gpu::launch(sum_partials, ceil_div(pairs * taps, kPackThreads), kPackThreads, 0, queue.stream, dspatial,
+                dtemporal, static_cast<const float*>(nullptr), 0, pairs, c.kernel_h * c.kernel_w, c.kernel_t);
+    return;
+  }
   const Scratch<float> packed(queue, packed_size(c));
   pack(packed.data(), spatial, temporal, c, false, queue);
   if (try_weights<FirstLayer>(dspatial, dtemporal, dy, x, packed.data(), c, queue)) return;
   if (try_weights<SecondLayer>(dspatial, dtemporal, dy, x, packed.data(), c, queue)) return;
-  const int weights = c.out_channels * c.in_channels * (c.kernel_h * c.kernel_w + c.kernel_t);
-  gpu::launch(weight_plain, weights, kPlainThreads, 0, queue.stream, dspatial, dtemporal, dy, x,
+  gpu::launch(weight_plain, pairs * taps, kPlainThreads, 0, queue.stream, dspatial, dtemporal, dy, x,
               packed.data(), c);
 }
 
