@@ -178,7 +178,7 @@ TEST_CASE("init_positions is a word of the model section that the model never se
   CHECK(error_of([&] { parse("true", images); }).find("responses or null") != std::string::npos);
   CHECK(error_of([&] {
           parse(R"("responses")", R"({"path": "movies"})");
-        }).find("needs data.format: sensorium_static") != std::string::npos);
+        }).find("needs data.format sensorium_static: openretina_hdf5") != std::string::npos);
 }
 
 TEST_CASE("neuron_n draws from all neurons, whatever areas and layers say") {
