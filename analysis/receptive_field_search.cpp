@@ -34,7 +34,7 @@ struct Grid {
 
 /// Convolves with a Gaussian; the border is repeated outside.
 void smooth(Plane& plane, const Grid& grid, double deviation) {
-  const auto reach = static_cast<std::int64_t>(3 * deviation + 0.5);
+  const std::int64_t reach = std::lround(3 * deviation);
   std::vector<float> taps;
   double sum = 0;
   for (std::int64_t i = -reach; i <= reach; ++i) {
@@ -228,6 +228,7 @@ std::int64_t start_at_receptive_fields(Model& model, const StaticDataSet& data,
     check_neurons(model, session->key(), session->n_neurons());
   }
   std::vector<Tensor> pixels;
+  pixels.reserve(chosen.size());
   for (const StaticSession* session : chosen)
     pixels.push_back(locate_receptive_fields(*session, model.placement().device));
   std::int64_t placed = 0;

@@ -16,8 +16,8 @@ std::string segment_of(const std::string& name, const std::vector<std::string>& 
   const std::string room = name.substr(0, name.find('.'));
   std::string best = room;
   for (const std::string& session : sessions) {
-    const std::string segment = room + "." + session;
-    if (name.compare(0, segment.size() + 1, segment + ".") == 0 && segment.size() > best.size())
+    const std::string segment = text(room, '.', session);
+    if (name.compare(0, segment.size() + 1, text(segment, '.')) == 0 && segment.size() > best.size())
       best = segment;
   }
   return best;
