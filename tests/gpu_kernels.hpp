@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "engine/sanitized.hpp"
 #include "tests/cpu_kernels.hpp"
 
 namespace fovea::test {
@@ -128,6 +129,7 @@ void check_gpu_kernel(const Inputs& inputs, const std::vector<KernelOutput>& out
   };
   std::vector<std::vector<float>> first;
   for (const Order order : {Order{1, 0, 0}, Order{2, 1, 1}, Order{1, 20, 0}}) {
+    if (sanitized && order.seed == 20) break;                     // two orders are slow enough there
     if (gpu() && (order.seed != 0 || without_emulator())) break;  // other orders are for machines without one
     CAPTURE(order.seed);
     CAPTURE(order.offset);
