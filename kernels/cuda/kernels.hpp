@@ -1,41 +1,43 @@
-// The hand-written CUDA kernels: what each .cu file puts into the table. Compiled by nvcc in namespace cuda,
-// for the emulator in namespace emulated.
+// The hand-written CUDA kernels: what each .cu file puts into which member of the table. Compiled by nvcc in
+// namespace cuda, for the emulator in namespace emulated.
 #pragma once
 #include "kernels/tables.hpp"
 
 // clang-format off
-#define FOVEA_CUDA_FILLS                                                                            \
-  void fill(ActivationKernels<float>& table);                                                   \
-  void fill(BatchNormKernels<float>& table);                                                    \
-  void fill(Conv3dKernels<float>& table);                                                       \
-  void fill_correlation(LossKernels<float>& table);                                             \
-  void fill(ElementwiseKernels<float>& table);                                                  \
-  void fill(FeatureSumKernels<float>& table);                                                   \
-  void fill(FramesKernels<float>& table);                                                       \
-  void fill(GatherKernels<float>& table);                                                       \
-  void fill(GaussianGridKernels<float>& table);                                                 \
-  void fill(GaussianMaskKernels<float>& table);                                                 \
-  void fill_laplace(RegularizerKernels<float>& table);                                          \
-  void fill(MaskReadoutKernels<float>& table);                                                  \
-  void fill(MatmulKernels<float>& table);                                                       \
-  void fill(NormalizeRowsKernels<float>& table);                                                \
-  void fill(OptimizerKernels<float>& table);                                                    \
-  void fill(PointReadoutKernels<float>& table);                                                 \
-  void fill_poisson(LossKernels<float>& table);                                                 \
-  void fill(RandomKernels<float>& table);                                                       \
-  void fill_regularizers(RegularizerKernels<float>& table);                                     \
-  void fill(SepConv3dKernels<float>& table);                                                    \
-  void fill(TemporalKernelKernels<float>& table);
+#define FOVEA_CUDA_FILLS(X)                                                                       \
+  X(fill, ActivationKernels, activation)                                                          \
+  X(fill, BatchNormKernels, batch_norm)                                                           \
+  X(fill, Conv3dKernels, conv3d)                                                                  \
+  X(fill_correlation, LossKernels, loss)                                                          \
+  X(fill, ElementwiseKernels, elementwise)                                                        \
+  X(fill, FeatureSumKernels, feature_sum)                                                         \
+  X(fill, FramesKernels, frames)                                                                  \
+  X(fill, GatherKernels, gather)                                                                  \
+  X(fill, GaussianGridKernels, gaussian_grid)                                                     \
+  X(fill, GaussianMaskKernels, gaussian_mask)                                                     \
+  X(fill_laplace, RegularizerKernels, regularizer)                                                \
+  X(fill, MaskReadoutKernels, mask_readout)                                                       \
+  X(fill, MatmulKernels, matmul)                                                                  \
+  X(fill, NormalizeRowsKernels, normalize_rows)                                                   \
+  X(fill, OptimizerKernels, optimizer)                                                            \
+  X(fill, PointReadoutKernels, point_readout)                                                     \
+  X(fill_poisson, LossKernels, loss)                                                              \
+  X(fill, RandomKernels, random)                                                                  \
+  X(fill_regularizers, RegularizerKernels, regularizer)                                           \
+  X(fill, SepConv3dKernels, sepconv3d)                                                            \
+  X(fill, TemporalKernelKernels, temporal_kernel)
 // clang-format on
 
 namespace fovea {
 
+#define X(function, kernels, member) void function(kernels<float>& table);
 namespace cuda {
-FOVEA_CUDA_FILLS
+FOVEA_CUDA_FILLS(X)
 }  // namespace cuda
 
 namespace emulated {
-FOVEA_CUDA_FILLS
+FOVEA_CUDA_FILLS(X)
 }  // namespace emulated
+#undef X
 
 }  // namespace fovea
