@@ -224,7 +224,7 @@ std::int64_t start_at_receptive_fields(Model& model, const StaticDataSet& data,
     if (std::find(known.begin(), known.end(), session.key()) != known.end()) chosen.push_back(&session);
   check_fits(model, data);
   for (const StaticSession* session : chosen) {
-    check_free_positions(model, session->key());
+    check_startable(model, session->key());
     check_neurons(model, session->key(), session->n_neurons());
   }
   std::vector<Tensor> pixels;
@@ -233,7 +233,7 @@ std::int64_t start_at_receptive_fields(Model& model, const StaticDataSet& data,
     pixels.push_back(locate_receptive_fields(*session, model.placement().device));
   std::int64_t placed = 0;
   for (std::size_t i = 0; i < chosen.size(); ++i)
-    placed += set_readout_positions(model, chosen[i]->key(), pixels[i]);
+    placed += start_readout_at(model, chosen[i]->key(), pixels[i]);
   return placed;
 }
 

@@ -75,7 +75,7 @@ Described read_configured(const Options& options, const Placement& placement) {
   }
   const Model& model = freeze(*described.model, config.training.freeze);
   if (config.init_at_receptive_fields)
-    for (const std::string& session : model.sessions()) check_free_positions(model, session);
+    for (const std::string& session : model.sessions()) check_startable(model, session);
   if (config.static_data) {
     described.why_untrainable = why_untrainable(model);
     described.batches = batch_shapes(model, *config.static_data);

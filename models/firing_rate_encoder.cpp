@@ -317,34 +317,27 @@ Tensor readout_positions(const Model& model, const std::string& session) {
   return readout_of(model, session).positions();
 }
 
-void check_free_positions(const Model& model, const std::string& session) {
-  (void)readout_of(model, session).free_positions();
+void check_startable(const Model& model, const std::string& session) {
+  readout_of(model, session).check_startable();
 }
 
-std::int64_t set_readout_positions(Model& model, const std::string& session, const Tensor& pixels) {
+std::int64_t start_readout_at(Model& model, const std::string& session, const Tensor& pixels) {
   const Encoder& encoder = encoder_of(model);
   const ImageReadout& readout = encoder.readout(session);
-  const Tensor positions = readout.free_positions();
+  readout.check_startable();
   const ImageReadout::Geometry& g = readout.geometry();
   if (pixels.shape() != Shape{g.neurons, 2})
-    throw ShapeError("set_readout_positions", text("pixels must be ", Shape{g.neurons, 2}, " for session ",
-                                                   session, ": ", pixels.shape()));
+    throw ShapeError("start_readout_at", text("pixels must be ", Shape{g.neurons, 2}, " for session ",
+                                              session, ": ", pixels.shape()));
   const Encoder::MapPlace place = encoder.map_place();
-  const std::vector<double> wanted = pixels.to(DType::f64).to_vector<double>();
-  std::vector<double> values = positions.to(DType::f64).to_vector<double>();
-  const double sizes[2] = {static_cast<double>(g.width), static_cast<double>(g.height)};
+  std::vector<double> indices = pixels.to(DType::f64).to_vector<double>();
   std::int64_t placed = 0;
-  for (std::size_t n = 0; n + 1 < values.size(); n += 2) {
-    if (!std::isfinite(wanted[n]) || !std::isfinite(wanted[n + 1])) continue;
-    ++placed;
-    for (std::size_t axis = 0; axis < 2; ++axis) {
-      const double size = sizes[axis], index = (wanted[n + axis] - place.first[axis]) / place.step;
-      const double at =
-          readout.aligns_corners() ? (size > 1 ? 2 * index / (size - 1) - 1 : 0) : (2 * index + 1) / size - 1;
-      values[n + axis] = std::clamp(at, -1.0, 1.0);
-    }
+  for (std::size_t n = 0; n < indices.size(); n += 2) {
+    placed += std::isfinite(indices[n]) && std::isfinite(indices[n + 1]);
+    for (std::size_t axis = 0; axis < 2; ++axis)
+      indices[n + axis] = (indices[n + axis] - place.first[axis]) / place.step;
   }
-  positions.copy_from(Tensor::from(values, positions.shape(), cpu_device(1)).to(positions.dtype()));
+  readout.start_at(indices);
   return placed;
 }
 

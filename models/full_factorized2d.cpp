@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <cmath>
+
 #include "engine/system_memory.hpp"
 #include "fovea/autograd.hpp"
 #include "fovea/ops.hpp"
@@ -8,6 +11,8 @@ namespace fovea {
 namespace {
 
 constexpr auto name = "FullFactorized2d";
+/// Standard deviation, in pixels of the map, of masks that start at a place.
+constexpr double start_width = 2;
 using O = FullFactorized2dOptions;
 
 class FullFactorized2d : public ImageReadout {
@@ -41,6 +46,31 @@ class FullFactorized2d : public ImageReadout {
     const NoGrad guard;
     if (!options_.normalize) clamp_min_(spatial_, 0.0);
     if (!options_.shared_features) clamp_min_(features_, 0.0);
+  }
+
+  /// Adds to the initial noise of the mask a Gaussian there, of norm 1: far above the noise, so that the
+  /// first steps of the optimizer do not level it.
+  void start_at(const std::vector<double>& indices) const override {
+    const Geometry& g = geometry();
+    std::vector<double> values = spatial_.to(DType::f64).to_vector<double>();
+    for (std::int64_t n = 0; n < g.neurons; ++n) {
+      const double x = indices[static_cast<std::size_t>(2 * n)],
+                   y = indices[static_cast<std::size_t>(2 * n + 1)];
+      if (!std::isfinite(x) || !std::isfinite(y)) continue;
+      const double at_x = std::clamp(x, 0.0, static_cast<double>(g.width - 1)),
+                   at_y = std::clamp(y, 0.0, static_cast<double>(g.height - 1));
+      const auto bump = [&](std::int64_t i, std::int64_t j) {
+        const double across = static_cast<double>(j) - at_x, down = static_cast<double>(i) - at_y;
+        return std::exp(-0.5 * (across * across + down * down) / (start_width * start_width));
+      };
+      double square = 0;
+      for (std::int64_t i = 0; i < g.height; ++i)
+        for (std::int64_t j = 0; j < g.width; ++j) square += bump(i, j) * bump(i, j);
+      double* mask = values.data() + n * g.height * g.width;
+      for (std::int64_t i = 0; i < g.height; ++i)
+        for (std::int64_t j = 0; j < g.width; ++j) mask[i * g.width + j] += bump(i, j) / std::sqrt(square);
+    }
+    spatial_.copy_from(Tensor::from(values, spatial_.shape(), cpu_device(1)).to(spatial_.dtype()));
   }
 
   /// The product of the two totals: what the reference's broadcast computes.

@@ -88,12 +88,26 @@ class FullGaussian2d : public ImageReadout {
     return grid_index_ ? gather(mu_, grid_index_, 1) : mu_;
   }
 
-  Tensor free_positions() const override {
-    if (mu_ && !grid_index_) return mu_;
-    throw ConfigError(name, text("positions of the neurons' own are needed: they are ",
-                                 predictor_ ? "predicted (grid_mean_predictor)" : "shared (shared_grid)"));
+  void check_startable() const override {
+    if (!mu_ || grid_index_)
+      throw ConfigError(name, text("positions of the neurons' own are needed: they are ",
+                                   predictor_ ? "predicted (grid_mean_predictor)" : "shared (shared_grid)"));
   }
-  bool aligns_corners() const override { return options_.align_corners; }
+
+  /// Positions of the map, its border where the indices are outside.
+  void start_at(const std::vector<double>& indices) const override {
+    check_startable();
+    std::vector<double> values = mu_.to(DType::f64).to_vector<double>();
+    const double sizes[2] = {static_cast<double>(geometry().width), static_cast<double>(geometry().height)};
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (!std::isfinite(indices[i - i % 2]) || !std::isfinite(indices[i - i % 2 + 1])) continue;
+      const double size = sizes[i % 2], index = indices[i];
+      const double at =
+          options_.align_corners ? (size > 1 ? 2 * index / (size - 1) - 1 : 0) : (2 * index + 1) / size - 1;
+      values[i] = std::clamp(at, -1.0, 1.0);
+    }
+    mu_.copy_from(Tensor::from(values, mu_.shape(), cpu_device(1)).to(mu_.dtype()));
+  }
 
   Shape noise_shape(std::int64_t batch) const override {
     return {options_.batch_sample ? batch : 1, geometry().neurons, 2};

@@ -27,11 +27,6 @@ Tensor ImageReadout::positions() const {
   throw ConfigError("readout", text("has masks instead of positions: ", line()));
 }
 
-Tensor ImageReadout::free_positions() const {
-  throw ConfigError("readout",
-                    text("positions of the neurons' own are needed, FullGaussian2d has them: ", line()));
-}
-
 Tensor ImageReadout::add_bias(const SessionOptions& session, const Placement& p) {
   const std::int64_t neurons = geometry_.neurons;
   Tensor bias = add_tensor("bias", Role::parameter, Tensor::zeros({neurons}, p.dtype, p.device));

@@ -34,9 +34,11 @@ class ImageReadout : public Module {
   virtual Tensor weight(std::int64_t first, std::int64_t count) const;
   /// Positions (1,N,1,2), x first; ConfigError where the class has none.
   virtual Tensor positions() const;
-  /// The parameter behind them, where each neuron has its own; ConfigError where it has not.
-  virtual Tensor free_positions() const;
-  virtual bool aligns_corners() const { return true; }
+  /// Starts each neuron at its own place of the map: indices (N,2), x first, 0 the centre of the first pixel;
+  /// rows that are not finite stay.
+  virtual void start_at(const std::vector<double>& indices) const = 0;
+  /// ConfigError where start_at has no places to set that are the neuron's own.
+  virtual void check_startable() const {}
   /// Shape of the draws of a training pass; rank 0 where nothing is drawn.
   virtual Shape noise_shape(std::int64_t) const { return {}; }
   const Geometry& geometry() const { return geometry_; }

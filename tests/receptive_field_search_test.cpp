@@ -133,7 +133,7 @@ TEST_CASE("positions are set by pixels of the image, whatever the core does to i
   session.n_neurons = 4;
   const auto placed = [&](const FiringRateEncoderOptions& options, const std::vector<double>& pixels) {
     const auto model = make_firing_rate_encoder(options, {session}, {cpu_device(1), DType::f64});
-    CHECK(set_readout_positions(*model, key, Tensor::from(pixels, {4, 2}, cpu_device(1))) == 3);
+    CHECK(start_readout_at(*model, key, Tensor::from(pixels, {4, 2}, cpu_device(1))) == 3);
     return positions_of(*model);
   };
   const std::vector<double> pixels{0, 0, 15.5, 8.5, NAN, 3, 31, 17};
@@ -189,16 +189,62 @@ TEST_CASE("readouts start where neurons respond; shared, predicted and no positi
   const auto predicted = make_firing_rate_encoder(options, data.session_options(true), placement);
   CHECK_THROWS_WITH_AS(start_at_receptive_fields(*predicted, data), doctest::Contains("predicted"),
                        ConfigError);
-  options.readout = FullFactorized2dOptions{.bias = true};
-  const auto masks = make_firing_rate_encoder(options, data.session_options(), placement);
-  CHECK_THROWS_WITH_AS(start_at_receptive_fields(*masks, data), doctest::Contains("FullGaussian2d has them"),
-                       ConfigError);
   CHECK(start_at_receptive_fields(*model, data, std::vector<std::string>{"another"}) == 0);
   const auto other_shape =
       make_firing_rate_encoder(encoder_options(18, 32), data.session_options(), placement);
   const std::vector<double> untouched = positions_of(*other_shape);
   CHECK_THROWS_AS(start_at_receptive_fields(*other_shape, data), ConfigError);
   CHECK(positions_of(*other_shape) == untouched);
-  CHECK_THROWS_AS(set_readout_positions(*model, key, Tensor::zeros({23, 2}, DType::f64, cpu_device(1))),
+  CHECK_THROWS_AS(start_readout_at(*model, key, Tensor::zeros({23, 2}, DType::f64, cpu_device(1))),
                   ShapeError);
+}
+
+TEST_CASE("masks start as a Gaussian of norm 1 on top of their noise; neurons without a place keep theirs") {
+  SessionOptions session;
+  session.key = key;
+  session.n_neurons = 3;
+  FiringRateEncoderOptions options = encoder_options(18, 32);
+  options.core.pad_input = false;  // a map of 14 x 28 that begins at pixel (2,2)
+  options.readout = FullFactorized2dOptions{.bias = true, .init_noise = 1e-3};
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const auto model = make_firing_rate_encoder(options, {session}, {cpu_device(1), dtype});
+    const auto masks = [&] {
+      for (const NamedTensor& tensor : model->tensors())
+        if (tensor.name.ends_with("spatial")) return tensor.tensor.to(DType::f64).to_vector<double>();
+      return std::vector<double>{};
+    };
+    const std::vector<double> before = masks();
+    REQUIRE(before.size() == 3 * 14 * 28);
+    const std::vector<double> pixels{10, 7, NAN, 3, 40, 1};
+    CHECK(start_readout_at(*model, key, Tensor::from(pixels, {3, 2}, cpu_device(1))) == 2);
+    const std::vector<double> after = masks();
+    const double places[3][2] = {{8, 5}, {0, 0}, {27, 0}};  // the last one outside of the map: its corner
+    for (std::size_t n = 0; n < 3; ++n) {
+      std::vector<double> expected(14 * 28);
+      double square = 0;
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        const std::size_t row = i / 28, column = i % 28;
+        const double down = static_cast<double>(row) - places[n][1],
+                     across = static_cast<double>(column) - places[n][0];
+        expected[i] = n == 1 ? 0 : std::exp(-(down * down + across * across) / 8);
+        square += expected[i] * expected[i];
+      }
+      double worst = 0;
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        const std::size_t at = n * expected.size() + i;
+        const double added = n == 1 ? 0 : expected[i] / std::sqrt(square);
+        worst = std::max(worst, std::abs(after[at] - before[at] - added));
+      }
+      // One rounding of a value below 1.1, and of the noise that it contains.
+      CHECK(worst <= (n == 1 ? 0 : 2 * (dtype == DType::f32 ? 0x1p-24 : 0x1p-53) * 1.1));
+    }
+  }
+  const auto cloned = [&] {
+    SessionOptions second = session;
+    second.key = key + "-2";
+    options.clone_readout = true;
+    return make_firing_rate_encoder(options, {session, second}, {cpu_device(1), DType::f32});
+  }();
+  CHECK_NOTHROW(check_startable(*cloned, key));
+  CHECK_THROWS_AS(check_startable(*cloned, key + "-2"), ConfigError);
 }

@@ -44,15 +44,16 @@ class FiringRateEncoder {
 /// shared or predicted ones. ConfigError for other readouts and models.
 Tensor readout_positions(const Model& model, const std::string& session);
 
-/// ConfigError where set_readout_positions has nothing to set: other readouts and models, cloned readouts,
-/// shared and predicted positions.
-void check_free_positions(const Model& model, const std::string& session);
-/// Sets the positions of a session's FullGaussian2d to pixels (N,2) of the image, f32 or f64, x first, (0,0)
-/// the centre of the first pixel, by way of where the core's map lies on the image; at the map's border where
-/// it does not reach them. Neurons with a NaN or infinity keep theirs. Returns how many were set. ShapeError
-/// for another number of neurons; ConfigError as check_free_positions and for a session that the model does
-/// not know.
-std::int64_t set_readout_positions(Model& model, const std::string& session, const Tensor& pixels);
+/// ConfigError where start_readout_at has nothing to set: other models, cloned readouts, shared and predicted
+/// positions.
+void check_startable(const Model& model, const std::string& session);
+/// Starts the readout of a session at pixels (N,2) of the image, f32 or f64, x first, (0,0) the centre of the
+/// first pixel, by way of where the core's map lies on the image; at the map's border where it does not reach
+/// them. FullGaussian2d: its positions; FullFactorized2d: a Gaussian of norm 1 and a deviation of
+/// 2 pixels of the map, added to the initial mask. Neurons with a NaN or infinity keep what they have.
+/// Returns how many were started. ShapeError for another number of neurons; ConfigError as check_startable
+/// and for a session that the model does not know.
+std::int64_t start_readout_at(Model& model, const std::string& session, const Tensor& pixels);
 
 /// Shape (N,C,H,W) of the weights of a session's FullFactorized2d: what factorized_weight would allocate.
 Shape factorized_weight_shape(const Model& model, const std::string& session);

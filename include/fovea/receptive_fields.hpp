@@ -24,12 +24,13 @@ Tensor receptive_fields(const Model& model, const std::string& session, std::int
 /// pixel. `device` multiplies. ConfigError without training trials; errors of reading.
 Tensor locate_receptive_fields(const StaticSession& session, const Device& device = cpu_device());
 
-/// Sets the positions of FullGaussian2d to where neurons respond, for the sessions that both know, or for
-/// some of those; neurons that respond nowhere keep theirs. Returns how many have been set. Free positions,
-/// drawn at random and learnt by gradients of a few pixels' reach, often stay at a wrong place; started here
-/// they do not. Before anything is read: ConfigError for readouts whose positions are not free
-/// (check_free_positions) and images of another shape, ShapeError for another number of neurons. On an error
-/// the model is as it was.
+/// Starts readouts where neurons respond (start_readout_at): positions of FullGaussian2d, masks of
+/// FullFactorized2d, for the sessions that both know, or for some of those; neurons that respond nowhere keep
+/// what they have. Returns how many have been started. Free positions, drawn at random and learnt by
+/// gradients of a few pixels' reach, often stay at a wrong place; started here they do not, and masks need
+/// fewer epochs. For a model that has not been trained. Before anything is read: ConfigError for readouts
+/// whose positions are not free (check_startable) and images of another shape, ShapeError for another number
+/// of neurons. On an error the model is as it was.
 std::int64_t start_at_receptive_fields(Model& model, const StaticDataSet& data,
                                        const std::optional<std::vector<std::string>>& sessions = {});
 
