@@ -221,7 +221,7 @@ Status train(PreparedRun run, const Options& options) {
   if (!options.from.empty()) fresh = start_from(*model, options.from, progress);
   std::string placed;
   if (run.config.init_at_receptive_fields && !run.resumed) {
-    placed = text("positions of ", data.start_at_receptive_fields(*model, fresh),
+    placed = text("readouts of ", data.start_at_receptive_fields(*model, fresh),
                   " neurons start where they respond");
     progress.line(placed);
   }

@@ -151,13 +151,14 @@ TEST_CASE("positions start where neurons respond when the configuration says so"
       mentions(visual.done({"train", "gaussian.yaml", free, "experiment=drawn", "training.max_epochs=1"}).err,
                "where they respond"));
   visual.refused({"train", "gaussian.yaml", from_responses, "experiment=refused"}, {"predicted"});
-  visual.refused({"train", "factorized.yaml", from_responses, "experiment=refused"},
-                 {"FullGaussian2d has them"});
-  visual.refused({"describe", "factorized.yaml", from_responses}, {"FullGaussian2d has them"});
+  visual.refused({"describe", "gaussian.yaml", from_responses}, {"predicted"});
+  const CommandResult masks =
+      visual.done({"train", "factorized.yaml", from_responses, "experiment=masks", "training.max_epochs=1"});
+  CHECK(mentions(masks.err, "neurons start where they respond"));
   const std::string placed = run + "/model.safetensors";
   const CommandResult onward = visual.done({"train", "gaussian.yaml", free, from_responses, "--from", placed,
                                             "experiment=onward", "training.max_epochs=1"});
-  CHECK(mentions(onward.err, "positions of 0 neurons start"));  // both sessions keep those of the model
+  CHECK(mentions(onward.err, "readouts of 0 neurons start"));  // both sessions keep those of the model
   CHECK_FALSE(fs::exists(visual / "runs/refused"));
 }
 
