@@ -211,6 +211,20 @@ inline void cp_wait() {
 /// a * b + c, rounded once.
 __host__ __device__ __forceinline__ float fma(float a, float b, float c) { return fmaf(a, b, c); }
 
+/// Whether the device multiplies tf32 (mma_m16n8k8_tf32).
+inline bool has_tensor_cores() {
+#if defined(__CUDACC__)
+  static const bool found = [] {
+    int major = 0;
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "architecture of device 0");
+    return major >= 8;
+  }();
+  return found;
+#else
+  return true;
+#endif
+}
+
 /// Rounds to tf32 (10 bits of mantissa, ties away from zero); the value stays in a float.
 __device__ __forceinline__ float to_tf32(float value) {
 #if defined(__CUDACC__) && __CUDA_ARCH__ >= 800
@@ -218,7 +232,9 @@ __device__ __forceinline__ float to_tf32(float value) {
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
   return __uint_as_float(bits);
 #else
-  return __uint_as_float((__float_as_uint(value) + 0x1000u) & 0xffffe000u);
+  const unsigned bits = __float_as_uint(value);
+  if ((bits & 0x7f800000u) == 0x7f800000u) return value;  // infinite or NaN
+  return __uint_as_float((bits + 0x1000u) & 0xffffe000u);
 #endif
 }
 

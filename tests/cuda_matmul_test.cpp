@@ -10,8 +10,11 @@ std::size_t size(std::int64_t count) { return static_cast<std::size_t>(count); }
 
 constexpr const char* kForms[] = {"nn", "tn", "nt"};
 
+/// Tensor cores leave out 3 * 2^-22 of a product at most: the rests of both operands, and their product.
+constexpr double kLeftOut = 12;
+
 /// Every form and both modes of writing.
-void check_products(const MatmulShape& s, bool whole) {
+void check_products(const MatmulShape& s, bool whole, GpuBits bits = GpuBits::same) {
   CAPTURE(s.m);
   CAPTURE(s.n);
   CAPTURE(s.k);
@@ -28,8 +31,9 @@ void check_products(const MatmulShape& s, bool whole) {
       };
       std::vector<KernelOutput> c{{size(s.m * s.n), 0}};
       if (mode == Write::accumulate) c[0].initial = random(s.m * s.n, 3);
-      if (!whole) bound_outputs(c, inputs, static_cast<double>(s.k) + 2, run);
-      check_gpu_kernel(inputs, c, run);
+      const double left_out = bits == GpuBits::same ? 0 : kLeftOut;
+      if (!whole) bound_outputs(c, inputs, static_cast<double>(s.k) + 2 + left_out, run);
+      check_gpu_kernel(inputs, c, run, bits);
     }
 }
 
@@ -56,20 +60,56 @@ TEST_CASE("matrix products stay within the rounding of their sums") {
 
 // The tiles of large products, with the fewest terms.
 TEST_CASE("matrix products of many tiles are exact on whole numbers") {
-  const auto check = [](const MatmulShape& s) {
+  const auto check = [](const MatmulShape& s, GpuBits bits = GpuBits::same) {
     CAPTURE(s.m);
     const Inputs inputs{random_whole(size(s.m * s.k), 1), random_whole(size(s.k * s.n), 2)};
     for (int form = 0; form < 3; ++form)
-      check_gpu_kernel(inputs, {{size(s.m * s.n), 0}},
-                       [&](const auto& tables, auto in, auto out, const Queue& queue) {
-                         const auto product = form == 0   ? tables.matmul.nn
-                                              : form == 1 ? tables.matmul.tn
-                                                          : tables.matmul.nt;
-                         product(out[0], in[0], in[1], s, Write::overwrite, queue);
-                       });
+      check_gpu_kernel(
+          inputs, {{size(s.m * s.n), 0}},
+          [&](const auto& tables, auto in, auto out, const Queue& queue) {
+            const auto product = form == 0   ? tables.matmul.nn
+                                 : form == 1 ? tables.matmul.tn
+                                             : tables.matmul.nt;
+            product(out[0], in[0], in[1], s, Write::overwrite, queue);
+          },
+          bits);
   };
   check({263 * 128 + 5, 33, 2});           // 128 x 64
   check({11 * 128 + 1, 21 * 128 + 4, 2});  // 128 x 128
+  if (sanitized) return;                   // minutes for code that the smaller ones run
+  check({263 * 128 + 5, 33, 33}, GpuBits::own);
+  check({11 * 128 + 1, 21 * 128 + 4, 33}, GpuBits::own);
+}
+
+TEST_CASE("matrix products by tensor cores are exact on whole numbers, at every tile and tail") {
+  check_products({128, 128, 128}, true, GpuBits::own);  // four tiles of 64 x 64, in one chunk
+  check_products({65, 260, 131}, true, GpuBits::own);   // tails of rows, columns and terms
+  check_products({131, 33, 600}, true, GpuBits::own);   // chunks of the sum
+}
+
+TEST_CASE("matrix products by tensor cores round as f32 does") {
+  check_products({128, 128, 128}, false, GpuBits::own);
+  check_products({65, 67, 515}, false, GpuBits::own);
+  // Their error is of the class of f32: no worse than twice that of exactly rounded multiply-adds.
+  const auto error = [](const MatmulShape& s) {
+    const Inputs inputs{random_normal(size(s.m * s.k), 1), random_normal(size(s.k * s.n), 2)};
+    const std::vector<KernelOutput> c{{size(s.m * s.n), 0}};
+    const auto run = [&](const auto& tables, auto in, auto out, const Queue& queue) {
+      tables.matmul.nn(out[0], in[0], in[1], s, Write::overwrite, queue);
+    };
+    const auto expected =
+        kernel_outputs(reference_tables<double>(), cpu_device(1, Isa::reference), inputs, c, run)[0];
+    const auto actual = device_outputs(emulator_device(), inputs, c, 0, run)[0];
+    double difference = 0, total = 0;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      difference += std::pow(static_cast<double>(actual[i]) - expected[i], 2);
+      total += expected[i] * expected[i];
+    }
+    return std::sqrt(difference / total);
+  };
+  const double tensor = error({64, 64, 512}), exact = error({63, 64, 512});
+  CHECK(tensor > 0);
+  CHECK(tensor < 2 * exact);
 }
 
 TEST_CASE("matrix products without terms are zero, without outputs nothing") {
@@ -86,7 +126,9 @@ TEST_CASE("matrix products without terms are zero, without outputs nothing") {
 }
 
 TEST_CASE("matrix products keep NaN in its row and column") {
-  const MatmulShape s{40, 36, 20};
+  MatmulShape s{40, 36, 20};
+  SUBCASE("exactly") {}
+  SUBCASE("by tensor cores") { s = {128, 128, 128}; }
   Inputs inputs{random_normal(size(s.m * s.k), 1), random_normal(size(s.k * s.n), 2)};
   inputs[0][size(7 * s.k + 3)] = std::numeric_limits<float>::quiet_NaN();
   const Device device = emulator_device();

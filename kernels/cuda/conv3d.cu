@@ -215,8 +215,8 @@ void forward(float* y, const float* x, const float* weight, const float* bias, c
              const Queue& queue) {
   if (out_pixels(s) * s.out_channels == 0) return;
   if (pointwise(s))
-    return multiply_exactly(ProductForm::nt, y, x, weight, bias,
-                            {out_pixels(s), s.out_channels, s.in_channels}, Write::overwrite, queue);
+    return multiply(ProductForm::nt, y, x, weight, bias, {out_pixels(s), s.out_channels, s.in_channels},
+                    Write::overwrite, queue);
   if (try_depthwise(y, x, weight, bias, s, false, false, queue)) return;
   const Gather g = forward_gather(s);
   if (try_window(y, x, weight, bias, s, g, queue)) return;
@@ -227,8 +227,8 @@ void grad_input(float* dx, const float* dy, const float* weight, const Conv3dSha
                 const Queue& queue) {
   if (in_pixels(s) * s.in_channels == 0) return;
   if (pointwise(s))
-    return multiply_exactly(ProductForm::nn, dx, dy, weight, nullptr,
-                            {in_pixels(s), s.in_channels, s.out_channels}, mode, queue);
+    return multiply(ProductForm::nn, dx, dy, weight, nullptr, {in_pixels(s), s.in_channels, s.out_channels},
+                    mode, queue);
   const Gather g = transposed_gather(s);
   const bool accumulate = mode == Write::accumulate;
   if (try_depthwise(dx, dy, weight, nullptr, s, true, accumulate, queue)) return;
@@ -307,8 +307,8 @@ void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dSh
   if (g.terms() * s.out_channels == 0) return;
   if (g.pixels == 0) return finish_weight_gradient(dweight, nullptr, 0, g, queue);
   if (pointwise(s))
-    return multiply_exactly(ProductForm::tn, dweight, dy, x, nullptr,
-                            {s.out_channels, s.in_channels, g.pixels}, Write::overwrite, queue);
+    return multiply(ProductForm::tn, dweight, dy, x, nullptr, {s.out_channels, s.in_channels, g.pixels},
+                    Write::overwrite, queue);
   if (try_depthwise_weights(dweight, dy, x, s, g, queue)) return;
   if (try_window_weights(dweight, dy, x, s, g, queue)) return;
   if (g.groups > 1 && few_channels(g)) return weight_gradient_plain(dweight, dy, x, g, queue);

@@ -23,11 +23,11 @@ struct GemmTile {
   static constexpr int Stage = kDepth * (ARow + BRow);
   static constexpr int Blocks = Threads == 256 ? 2 : ThreadColumns == 8 ? 3 : 4;  // on a multiprocessor
 
+  __device__ static int warp_row() { return threadIdx.x / 32 / WarpColumns * 32; }
+  __device__ static int warp_column() { return threadIdx.x / 32 % WarpColumns * 8 * ThreadColumns; }
   /// The thread's first row and column; group g of 4 follows g * 16 rows or g * 32 columns further.
-  __device__ static int row() { return threadIdx.x / 32 / WarpColumns * 32 + threadIdx.x % 32 / 8 * 4; }
-  __device__ static int column() {
-    return threadIdx.x / 32 % WarpColumns * 8 * ThreadColumns + threadIdx.x % 8 * 4;
-  }
+  __device__ static int row() { return warp_row() + threadIdx.x % 32 / 8 * 4; }
+  __device__ static int column() { return warp_column() + threadIdx.x % 8 * 4; }
 };
 
 /// 128 x 128, 128 x 64, 128 x 32, and 64 x 64 for products with few tiles.
@@ -36,37 +36,50 @@ using TallTile = GemmTile<4, 1, 8>;
 using NarrowTile = GemmTile<4, 1, 4>;
 using SmallTile = GemmTile<2, 2, 4>;
 
+/// A thread's results.
 template <class Tile>
-using TileSums = float[kThreadRows][Tile::ThreadColumns];
+struct TileSums {
+  float at[kThreadRows][Tile::ThreadColumns];
+};
 
 __device__ __forceinline__ void load_four(float* to, const float* from) {
   const float4 four = *reinterpret_cast<const float4*>(from);
   to[0] = four.x, to[1] = four.y, to[2] = four.z, to[3] = four.w;
 }
 
-/// sums <- the product over `steps` slices. stage(step, a, b) starts the copies of a slice; it is called for
-/// the steps in order.
-template <class Tile, class StageSlice>
-__device__ __forceinline__ void multiply_tile(TileSums<Tile>& sums, int steps, const StageSlice& stage) {
+/// Calls use(a, b) with each of `steps` slices in shared memory. stage(step, a, b) starts the copies of a
+/// slice; it is called for the steps in order.
+template <class Tile, class StageSlice, class UseSlice>
+__device__ __forceinline__ void for_slices(int steps, const StageSlice& stage, const UseSlice& use) {
   GPU_SHARED(float, slices, [kStages][Tile::Stage]);
   const auto stage_step = [&](int step) {
     float* a = slices[step % kStages];
     if (step < steps) stage(step, a, a + kDepth * Tile::ARow);
     gpu::cp_commit();
   };
-  GPU_UNROLL
-  for (int i = 0; i < kThreadRows; ++i) {
-    GPU_UNROLL
-    for (int j = 0; j < Tile::ThreadColumns; ++j) sums[i][j] = 0.f;
-  }
   for (int step = 0; step < kStages - 1; ++step) stage_step(step);
   GPU_NO_UNROLL
   for (int step = 0; step < steps; ++step) {
     gpu::cp_wait<kStages - 2>();
     __syncthreads();
     stage_step(step + kStages - 1);
-    const float* a = slices[step % kStages] + Tile::row();
-    const float* b = slices[step % kStages] + kDepth * Tile::ARow + Tile::column();
+    const float* a = slices[step % kStages];
+    use(a, a + kDepth * Tile::ARow);
+  }
+  gpu::cp_wait<0>();
+}
+
+/// sums <- the product over `steps` slices, by exactly rounded multiply-adds. stage as above.
+template <class Tile, class StageSlice>
+__device__ __forceinline__ void multiply_tile(TileSums<Tile>& sums, int steps, const StageSlice& stage) {
+  GPU_UNROLL
+  for (int i = 0; i < kThreadRows; ++i) {
+    GPU_UNROLL
+    for (int j = 0; j < Tile::ThreadColumns; ++j) sums.at[i][j] = 0.f;
+  }
+  for_slices<Tile>(steps, stage, [&](const float* a, const float* b) {
+    a += Tile::row();
+    b += Tile::column();
     GPU_UNROLL
     for (int k = 0; k < kDepth; ++k) {
       float rows[kThreadRows], columns[Tile::ThreadColumns];
@@ -77,11 +90,11 @@ __device__ __forceinline__ void multiply_tile(TileSums<Tile>& sums, int steps, c
       GPU_UNROLL
       for (int i = 0; i < kThreadRows; ++i) {
         GPU_UNROLL
-        for (int j = 0; j < Tile::ThreadColumns; ++j) sums[i][j] = gpu::fma(rows[i], columns[j], sums[i][j]);
+        for (int j = 0; j < Tile::ThreadColumns; ++j)
+          sums.at[i][j] = gpu::fma(rows[i], columns[j], sums.at[i][j]);
       }
     }
-  }
-  gpu::cp_wait<0>();
+  });
 }
 
 /// Starts copying `Extent` rows of a slice whose terms are neighbours in memory: from[row * stride + term].
@@ -145,7 +158,7 @@ __device__ __forceinline__ void write_tile(const GemmOutput& out, float* c, cons
       const int column = Tile::column() + j * 8;
       float* to = c + row * out.stride + column;
       if (out.vector && column < columns) {
-        float4 four = make_float4(sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]);
+        float4 four = make_float4(sums.at[i][j], sums.at[i][j + 1], sums.at[i][j + 2], sums.at[i][j + 3]);
         if (bias)
           four = make_float4(four.x + bias[column], four.y + bias[column + 1], four.z + bias[column + 2],
                              four.w + bias[column + 3]);
@@ -159,7 +172,7 @@ __device__ __forceinline__ void write_tile(const GemmOutput& out, float* c, cons
       GPU_UNROLL
       for (int l = 0; l < 4; ++l) {
         if (column + l >= columns) continue;
-        const float sum = bias ? sums[i][j + l] + bias[column + l] : sums[i][j + l];
+        const float sum = bias ? sums.at[i][j + l] + bias[column + l] : sums.at[i][j + l];
         to[l] = out.accumulate ? to[l] + sum : sum;
       }
     }

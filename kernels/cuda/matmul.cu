@@ -1,6 +1,7 @@
-// Matrix products with the exactly rounded multiply-adds of f32. Which tile, and into how many chunks the sum
-// is cut, depends on the shape only.
-#include "kernels/cuda/gemm_tile.hpp"
+// Matrix products: with the exactly rounded multiply-adds of f32, or, from a size on that is worth it, by
+// tensor cores with an error of the same class. Which of them, which tile, and into how many chunks the sum
+// is cut, depends on the shape (and on whether the GPU has such cores) only.
+#include "kernels/cuda/gemm_tensor.hpp"
 #include "kernels/cuda/kernels.hpp"
 #include "kernels/cuda/matmul.hpp"
 #include "kernels/cuda/scratch.hpp"
@@ -23,6 +24,11 @@ struct Product {
   int column_tiles;
 };
 
+enum class Arithmetic { exact, tensor };
+
+template <class Tile, Arithmetic How>
+constexpr int kBlocks = How == Arithmetic::exact ? Tile::Blocks : kTensorBlocks<Tile>;
+
 template <class Tile, int Extent, Along A>
 __device__ __forceinline__ void stage_operand(float* to, const Operand& operand, std::int64_t first, int rows,
                                               std::int64_t k, int terms) {
@@ -35,14 +41,14 @@ __device__ __forceinline__ void stage_operand(float* to, const Operand& operand,
 }
 
 // c (chunks, M, N) <- the products of the chunks of the sum. Blocks: x = tile, columns fastest; y = chunk.
-template <class Tile, Along A, Along B>
-__global__ void __launch_bounds__(Tile::Threads, Tile::Blocks) multiply(GemmOutput out, Product p) {
+template <class Tile, Along A, Along B, Arithmetic How>
+__global__ void __launch_bounds__(Tile::Threads, (kBlocks<Tile, How>)) multiply(GemmOutput out, Product p) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) / p.column_tiles * Tile::Rows;
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) % p.column_tiles * Tile::Columns;
   const std::int64_t begin = blockIdx.y * p.chunk, terms = min(p.chunk, p.k - begin);
   const int rows = static_cast<int>(min(p.m - row, static_cast<std::int64_t>(Tile::Rows)));
   const int columns = static_cast<int>(min(p.n - column, static_cast<std::int64_t>(Tile::Columns)));
-  TileSums<Tile> sums;
+  std::conditional_t<How == Arithmetic::exact, TileSums<Tile>, TensorSums<Tile>> sums;
   multiply_tile<Tile>(
       sums, static_cast<int>((terms + kDepth - 1) / kDepth), [&](int step, float* a, float* b) {
         const std::int64_t done = static_cast<std::int64_t>(step) * kDepth;
@@ -57,10 +63,16 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::Blocks) multiply(GemmOutp
 // ---- launchers
 // -------------------------------------------------------------------------------------------------
 
-template <Along A, Along B>
+/// Narrow and short products fill no fragments, small ones are a matter of latency.
+Arithmetic choose_arithmetic(const MatmulShape& s) {
+  constexpr std::int64_t enough = 1 << 21;
+  const bool worth = s.m >= 64 && s.n > 32 && s.k >= 32 && s.m * s.n >= (enough + s.k - 1) / s.k;
+  return worth && gpu::has_tensor_cores() ? Arithmetic::tensor : Arithmetic::exact;
+}
+
+template <Along A, Along B, Arithmetic How>
 void product(float* c, const float* a, const float* b, const float* bias, const MatmulShape& s, Write mode,
              const Queue& queue) {
-  if (s.m == 0 || s.n == 0) return;
   const auto operand = [&](const float* data, Along along, std::int64_t rows) {
     return Operand{data, along == Along::terms ? s.k : rows, allows_vectors(data, rows)};
   };
@@ -77,27 +89,37 @@ void product(float* c, const float* a, const float* b, const float* bias, const 
     const dim3 grid(static_cast<unsigned>(tiles), split.splits);
     const GemmOutput out{c, bias, s.n, mode == Write::accumulate, allows_vectors(c, s.n)};
     if (split.splits == 1) {
-      gpu::launch(multiply<Tile, A, B>, grid, Tile::Threads, 0, queue.stream, out, p);
+      gpu::launch(multiply<Tile, A, B, How>, grid, Tile::Threads, 0, queue.stream, out, p);
       return;
     }
     const Scratch<float> partials(queue, static_cast<std::size_t>(split.splits * s.m * s.n));
-    gpu::launch(multiply<Tile, A, B>, grid, Tile::Threads, 0, queue.stream,
+    gpu::launch(multiply<Tile, A, B, How>, grid, Tile::Threads, 0, queue.stream,
                 GemmOutput{partials.data(), nullptr, s.n, false, s.n % 4 == 0}, p);
     gpu::launch(sum_splits, finish_blocks(s.m * s.n), kFinishThreads, 0, queue.stream, out,
                 static_cast<const float*>(partials.data()), split.splits, s.m, static_cast<int>(s.n));
   });
 }
 
+template <Along A, Along B>
+void product(float* c, const float* a, const float* b, const float* bias, const MatmulShape& s, Write mode,
+             const Queue& queue) {
+  if (choose_arithmetic(s) == Arithmetic::tensor)
+    product<A, B, Arithmetic::tensor>(c, a, b, bias, s, mode, queue);
+  else
+    product<A, B, Arithmetic::exact>(c, a, b, bias, s, mode, queue);
+}
+
 template <ProductForm Form>
 void entry(float* c, const float* a, const float* b, const MatmulShape& shape, Write mode,
            const Queue& queue) {
-  multiply_exactly(Form, c, a, b, nullptr, shape, mode, queue);
+  multiply(Form, c, a, b, nullptr, shape, mode, queue);
 }
 
 }  // namespace
 
-void multiply_exactly(ProductForm form, float* c, const float* a, const float* b, const float* bias,
-                      const MatmulShape& shape, Write mode, const Queue& queue) {
+void multiply(ProductForm form, float* c, const float* a, const float* b, const float* bias,
+              const MatmulShape& shape, Write mode, const Queue& queue) {
+  if (shape.m == 0 || shape.n == 0) return;
   switch (form) {
     case ProductForm::nn:
       return product<Along::terms, Along::rows>(c, a, b, bias, shape, mode, queue);

@@ -7,7 +7,7 @@ namespace fovea::FOVEA_GPU {
 enum class ProductForm { nn, tn, nt };
 
 /// c (M,N) <- a b + bias (N) or null; operands as the entries of MatmulKernels have them.
-void multiply_exactly(ProductForm form, float* c, const float* a, const float* b, const float* bias,
-                      const MatmulShape& shape, Write mode, const Queue& queue);
+void multiply(ProductForm form, float* c, const float* a, const float* b, const float* bias,
+              const MatmulShape& shape, Write mode, const Queue& queue);
 
 }  // namespace fovea::FOVEA_GPU
