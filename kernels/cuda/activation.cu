@@ -3,8 +3,8 @@
 
 #include "kernels/cuda/map.hpp"
 #include "kernels/cuda/math.hpp"
-#include "kernels/cuda/partials.hpp"
 #include "kernels/cuda/scratch.hpp"
+#include "kernels/cuda/sums.hpp"
 
 namespace fovea::FOVEA_GPU {
 namespace {
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kSumThreads)
   double negative = 0, positive = 0;
   for (std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kSumThreads + threadIdx.x) * 4; i < count;
        i += stride) {
-    const Values<4> four = load_four<vectors>(x, i, count), up = load_four<vectors>(dy, i, count);
+    const Values<4> four = load_first<vectors>(x + i, count - i), up = load_first<vectors>(dy + i, count - i);
     Values<4> result;
     GPU_UNROLL
     for (int k = 0; k < 4; ++k) {
@@ -69,7 +69,9 @@ __global__ void __launch_bounds__(kSumThreads)
       if (i + k < count) (below ? negative : positive) += term;
       result.at[k] = up.at[k] * (below ? p.neg_slope : p.pos_slope);
     }
-    if (dx) store_four<vectors>(dx, i, count, result, accumulate);
+    if (!dx) continue;
+    if (accumulate) result = added(load_first<vectors>(dx + i, count - i), result);
+    store_first<vectors>(dx + i, result, count - i);
   }
   negative = block_sum<kSumThreads>(negative);
   positive = block_sum<kSumThreads>(positive);

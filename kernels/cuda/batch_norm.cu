@@ -11,7 +11,7 @@
 #include "kernels/cuda/math.hpp"
 #include "kernels/cuda/reduce.hpp"
 #include "kernels/cuda/scratch.hpp"
-#include "kernels/cuda/vector_access.hpp"
+#include "kernels/cuda/vectors.hpp"
 
 namespace fovea::FOVEA_GPU {
 namespace {
@@ -73,18 +73,18 @@ __device__ __forceinline__ int slots_of(const Layout& l) { return l.wide ? 4 * l
 
 __device__ __forceinline__ float* values_of(SumTable& table) { return &table[0].x; }
 
-__device__ __forceinline__ void put(SumTable& table, const Vector& v) {
+__device__ __forceinline__ void put(SumTable& table, const Values<4>& v) {
   table[threadIdx.x] = make_float4(v.at[0], v.at[1], v.at[2], v.at[3]);
 }
 
 /// The four slots of the thread's channels.
-__device__ __forceinline__ Vector read_channels(SumTable& table, const Layout& l) {
+__device__ __forceinline__ Values<4> read_channels(SumTable& table, const Layout& l) {
   const int slots = slots_of(l), slot = 4 * static_cast<int>(threadIdx.x) % slots;
   if (slots % 4 == 0) {
     const float4 v = table[slot / 4];
     return {{v.x, v.y, v.z, v.w}};
   }
-  Vector v;
+  Values<4> v;
   GPU_UNROLL
   for (int j = 0; j < 4; ++j) v.at[j] = values_of(table)[(slot + j) % slots];
   return v;
@@ -127,10 +127,10 @@ __global__ void __launch_bounds__(kMaxThreads) moments(Moments* partials, const 
   const int thread = threadIdx.x, slots = slots_of(l);
   const bool active = thread < l.columns * l.groups;
   const std::int64_t rows = rows_of_chunk(l);
-  Vector v[kVectors];
+  Values<4> v[kVectors];
   GPU_UNROLL
-  for (int k = 0; k < kVectors; ++k) v[k] = load<vectors>(x + place.at(k), place.values(k));
-  Vector sum{};
+  for (int k = 0; k < kVectors; ++k) v[k] = load_first<vectors>(x + place.at(k), place.values(k));
+  Values<4> sum{};
   GPU_UNROLL
   for (int k = 0; k < kVectors; ++k) {
     GPU_UNROLL
@@ -140,8 +140,8 @@ __global__ void __launch_bounds__(kMaxThreads) moments(Moments* partials, const 
   sum_slots<0, 1>(table, l);
   const float count = static_cast<float>(rows);
   if (active) {
-    const Vector sums = read_channels(table[0], l);
-    Vector rest{}, squares{};
+    const Values<4> sums = read_channels(table[0], l);
+    Values<4> rest{}, squares{};
     GPU_UNROLL
     for (int j = 0; j < 4; ++j) {
       const float centre = sums.at[j] / count;
@@ -246,14 +246,15 @@ __global__ void __launch_bounds__(kMaxThreads)
   load_channels(channel, channels, l);
   GPU_UNROLL
   for (int first = 0; first < kVectors; first += kBatch) {
-    Vector v[kBatch];
+    Values<4> v[kBatch];
     GPU_UNROLL
-    for (int k = 0; k < kBatch; ++k) v[k] = load<vectors>(x + place.at(first + k), place.values(first + k));
+    for (int k = 0; k < kBatch; ++k)
+      v[k] = load_first<vectors>(x + place.at(first + k), place.values(first + k));
     GPU_UNROLL
     for (int k = 0; k < kBatch; ++k) {
       GPU_UNROLL
       for (int j = 0; j < 4; ++j) v[k].at[j] = activation.value(channel[j].z(v[k].at[j]));
-      store<vectors>(y + place.at(first + k), v[k], place.values(first + k));
+      store_first<vectors>(y + place.at(first + k), v[k], place.values(first + k));
     }
   }
 }
@@ -272,11 +273,12 @@ __global__ void __launch_bounds__(kMaxThreads)
   const int thread = threadIdx.x, slots = slots_of(l);
   Channel channel[4];
   load_channels(channel, channels, l);
-  Vector bias{}, weight{};
+  Values<4> bias{}, weight{};
   GPU_UNROLL
   for (int k = 0; k < kVectors; ++k) {
     const int values = place.values(k);
-    const Vector input = load<vectors>(x + place.at(k), values), d = load<vectors>(dy + place.at(k), values);
+    const Values<4> input = load_first<vectors>(x + place.at(k), values),
+                    d = load_first<vectors>(dy + place.at(k), values);
     GPU_UNROLL
     for (int j = 0; j < 4; ++j) {
       // Lanes without a value: dy is 0 there, but the slope need not be finite.
@@ -336,14 +338,14 @@ __global__ void __launch_bounds__(kMaxThreads)
   load_channels(statistics, through, l);
   GPU_UNROLL
   for (int first = 0; first < kVectors; first += kBatch) {
-    Vector input[kBatch], d[kBatch], before[kBatch]{};
+    Values<4> input[kBatch], d[kBatch], before[kBatch]{};
     GPU_UNROLL
     for (int k = 0; k < kBatch; ++k) {
       const std::int64_t at = place.at(first + k);
       const int values = place.values(first + k);
-      input[k] = load<vectors>(x + at, values);
-      d[k] = load<vectors>(dy + at, values);
-      if (accumulate) before[k] = load<vectors>(dx + at, values);
+      input[k] = load_first<vectors>(x + at, values);
+      d[k] = load_first<vectors>(dy + at, values);
+      if (accumulate) before[k] = load_first<vectors>(dx + at, values);
     }
     GPU_UNROLL
     for (int k = 0; k < kBatch; ++k) {
@@ -355,7 +357,7 @@ __global__ void __launch_bounds__(kMaxThreads)
             gpu::fma(c.mean - input[k].at[j], statistics[j].per_input, dz - statistics[j].constant);
         d[k].at[j] = accumulate ? gpu::fma(c.slope, rest, before[k].at[j]) : c.slope * rest;
       }
-      store<vectors>(dx + place.at(first + k), d[k], place.values(first + k));
+      store_first<vectors>(dx + place.at(first + k), d[k], place.values(first + k));
     }
   }
 }
@@ -366,9 +368,9 @@ __global__ void __launch_bounds__(kMaxThreads)
 /// body(std::true_type) where operands and rows of vectors are aligned to vectors.
 template <class Body>
 void with_vectors(const Layout& l, std::initializer_list<const float*> operands, const Body& body) {
-  bool aligned = l.pitch % 4 == 0;
-  for (const float* operand : operands) aligned = aligned && vector_aligned(operand);
-  aligned ? body(std::true_type{}) : body(std::false_type{});
+  bool by_four = l.pitch % 4 == 0;
+  for (const float* operand : operands) by_four = by_four && aligned(operand);
+  by_four ? body(std::true_type{}) : body(std::false_type{});
 }
 
 /// Where every chunk has a thread of one warp, a block of it merges them.

@@ -1,6 +1,6 @@
 // What the losses share: the factor of a reduction and the end of its sum.
 #pragma once
-#include "kernels/cuda/partial_sums.hpp"
+#include "kernels/cuda/sums.hpp"
 #include "kernels/loss.hpp"
 
 namespace fovea::FOVEA_GPU {
@@ -21,7 +21,7 @@ inline double reduction_factor(const LossShape& s, std::int64_t items) {
 inline void finish(float* value, const double* partials, std::int64_t lines, double factor,
                    const LossShape& s, const Queue& queue) {
   if (per_neuron(s))
-    sum_columns(value, partials, lines, s.neurons, factor, queue);
+    sum_rows(value, partials, lines, s.neurons, Write::overwrite, queue, factor);
   else
     sum_all(value, partials, lines * s.neurons, factor, queue);
 }

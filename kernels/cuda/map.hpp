@@ -3,45 +3,10 @@
 #pragma once
 #include "engine/gpu.hpp"
 #include "engine/queue.hpp"
+#include "kernels/cuda/vectors.hpp"
 
 namespace fovea::FOVEA_GPU {
 namespace {
-
-template <int N>
-struct Values {
-  float at[N];
-};
-
-template <int N>
-__device__ __forceinline__ Values<N> load(const float* from) {
-  if constexpr (N == 4) {
-    const float4 v = *reinterpret_cast<const float4*>(from);
-    return {{v.x, v.y, v.z, v.w}};
-  } else {
-    return {{*from}};
-  }
-}
-
-template <int N>
-__device__ __forceinline__ void store(float* to, const Values<N>& values) {
-  if constexpr (N == 4)
-    *reinterpret_cast<float4*>(to) = make_float4(values.at[0], values.at[1], values.at[2], values.at[3]);
-  else
-    *to = values.at[0];
-}
-
-template <int N>
-__device__ __forceinline__ Values<N> added(Values<N> a, const Values<N>& b) {
-  GPU_UNROLL
-  for (int k = 0; k < N; ++k) a.at[k] += b.at[k];
-  return a;
-}
-
-/// Whether float4 accesses are aligned at every pointer; null pointers are.
-template <class... Pointers>
-bool aligned(const Pointers*... pointers) {
-  return ((reinterpret_cast<std::uintptr_t>(pointers) | ...) & 15) == 0;
-}
 
 // Four blocks of 256 threads at least share a multiprocessor: with a bound of its own (64 registers) ptxas
 // does not spill to get more of them.

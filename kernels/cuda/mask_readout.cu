@@ -6,13 +6,13 @@
 
 #include "kernels/cuda/kernels.hpp"
 #include "kernels/cuda/math.hpp"
-#include "kernels/cuda/readout_parts.hpp"
 #include "kernels/cuda/reduce.hpp"
+#include "kernels/cuda/scratch.hpp"
+#include "kernels/cuda/sums.hpp"
+#include "kernels/cuda/vectors.hpp"
 
 namespace fovea::FOVEA_GPU {
 namespace {
-
-using readout::Floats;
 
 constexpr int kLanes = 32, kWarps = 8, kThreads = kLanes * kWarps;
 
@@ -157,12 +157,12 @@ __global__ void __launch_bounds__(kThreads)
   GPU_UNROLL
   for (int k = 0; k < kVectorsPerThread; ++k, i += kThreads) {
     if (i >= count) return;
-    Floats<N> values = readout::load<N>(z + i * N);
+    Values<N> values = load<N>(z + i * N);
     GPU_UNROLL
     for (int v = 0; v < N; ++v)
-      values.v[v] = activation.value(
-          gpu::fma(values.v[v], value_or(scale, n * N + v, 1.f), value_or(bias, n * N + v, 0.f)));
-    readout::save(y + i * N, values);
+      values.at[v] = activation.value(
+          gpu::fma(values.at[v], value_or(scale, n * N + v, 1.f), value_or(bias, n * N + v, 0.f)));
+    store(y + i * N, values);
     n += step;
     if (n >= neurons) n -= neurons;
   }
@@ -231,14 +231,14 @@ void grad_weight(float* dmask, float* dfeatures, const float* dweight, const flo
     gpu::launch(grad_weight_kernel, dim3(blocks, ceil_div(m.neurons, kLanes)), kThreads, 0, queue.stream,
                 dmask, dfeatures ? partials.data() : nullptr, dweight, mask, features, m,
                 mask_mode == Write::accumulate);
-  if (dfeatures) readout::sum_rows<float>(dfeatures, partials.data(), blocks, columns, features_mode, queue);
+  if (dfeatures) sum_rows<float>(dfeatures, partials.data(), blocks, columns, features_mode, queue);
 }
 
 template <int N>
 void launch_activate(float* y, const float* z, const float* scale, const float* bias,
                      const MaskReadoutShape& s, const Queue& queue) {
   const std::int64_t count = s.rows * s.neurons / N;
-  const auto blocks = static_cast<unsigned>(readout::ceil_div(count, kThreads * kVectorsPerThread));
+  const auto blocks = static_cast<unsigned>(ceil_div(count, kThreads * kVectorsPerThread));
   with_activation(s.activation, [&](auto activation) {
     gpu::launch(activate_kernel<N, decltype(activation)>, blocks, kThreads, 0, queue.stream, y, z, scale,
                 bias, count, static_cast<int>(s.neurons / N), activation);
@@ -248,7 +248,7 @@ void launch_activate(float* y, const float* z, const float* scale, const float* 
 void activate(float* y, const float* z, const float* scale, const float* bias, const MaskReadoutShape& s,
               const Queue& queue) {
   if (s.rows * s.neurons == 0) return;
-  if (readout::by_four(s.neurons, {y, z}))
+  if (by_four(s.neurons, y, z))
     launch_activate<4>(y, z, scale, bias, s, queue);
   else
     launch_activate<1>(y, z, scale, bias, s, queue);
@@ -258,7 +258,7 @@ void grad_activate(float* dz, float* dscale, float* dbias, const float* dy, cons
                    const float* scale, const float* bias, const MaskReadoutShape& s, Write scale_mode,
                    Write bias_mode, const Queue& queue) {
   if (s.neurons == 0) return;
-  const std::int64_t blocks = readout::ceil_div(s.rows, kRowsPerBlock);
+  const std::int64_t blocks = ceil_div(s.rows, kRowsPerBlock);
   const bool summed = dscale || dbias;
   const Scratch<double> partials(queue, summed ? static_cast<std::size_t>(2 * blocks * s.neurons) : 0);
   const int neurons = static_cast<int>(s.neurons);
@@ -268,10 +268,9 @@ void grad_activate(float* dz, float* dscale, float* dbias, const float* dy, cons
                   dim3(static_cast<unsigned>(blocks), ceil_div(neurons, kLanes)), kThreads, 0, queue.stream,
                   dz, summed ? partials.data() : nullptr, dy, z, scale, bias, s.rows, neurons, activation);
     });
-  if (dscale) readout::sum_rows<double>(dscale, partials.data(), blocks, s.neurons, scale_mode, queue);
+  if (dscale) sum_rows<double>(dscale, partials.data(), blocks, s.neurons, scale_mode, queue);
   if (dbias)
-    readout::sum_rows<double>(dbias, partials.data() + blocks * s.neurons, blocks, s.neurons, bias_mode,
-                              queue);
+    sum_rows<double>(dbias, partials.data() + blocks * s.neurons, blocks, s.neurons, bias_mode, queue);
 }
 
 }  // namespace

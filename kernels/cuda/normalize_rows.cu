@@ -3,8 +3,8 @@
 #include "kernels/cuda/kernels.hpp"
 
 #include "kernels/cuda/map.hpp"
-#include "kernels/cuda/partials.hpp"
 #include "kernels/cuda/reduce.hpp"
+#include "kernels/cuda/sums.hpp"
 
 namespace fovea::FOVEA_GPU {
 namespace {
@@ -40,16 +40,16 @@ __global__ void __launch_bounds__(Threads == 32 ? 32 * kWarpsOfShort : Threads)
   const float* own = x + thread.row * columns;
   double squares = 0;
   for (std::int64_t i = thread.rank * 4; i < columns; i += Threads * 4) {
-    const Values<4> four = load_four<vectors>(own, i, columns);
+    const Values<4> four = load_first<vectors>(own + i, columns - i);
     GPU_UNROLL
     for (int k = 0; k < 4; ++k) squares += static_cast<double>(four.at[k]) * static_cast<double>(four.at[k]);
   }
   const float factor = static_cast<float>(1 / (sqrt(row_sum<Threads>(squares)) + row_norm_eps));
   for (std::int64_t i = thread.rank * 4; i < columns; i += Threads * 4) {
-    Values<4> four = load_four<vectors>(own, i, columns);
+    Values<4> four = load_first<vectors>(own + i, columns - i);
     GPU_UNROLL
     for (int k = 0; k < 4; ++k) four.at[k] = four.at[k] * factor;
-    store_four<vectors>(y + thread.row * columns, i, columns, four, false);
+    store_first<vectors>(y + thread.row * columns + i, four, columns - i);
   }
 }
 
@@ -62,7 +62,8 @@ __global__ void __launch_bounds__(Threads == 32 ? 32 * kWarpsOfShort : Threads)
   const float *own = x + thread.row * columns, *upstream = dy + thread.row * columns;
   double squares = 0, product = 0;
   for (std::int64_t i = thread.rank * 4; i < columns; i += Threads * 4) {
-    const Values<4> four = load_four<vectors>(own, i, columns), up = load_four<vectors>(upstream, i, columns);
+    const Values<4> four = load_first<vectors>(own + i, columns - i),
+                    up = load_first<vectors>(upstream + i, columns - i);
     GPU_UNROLL
     for (int k = 0; k < 4; ++k) {
       const double value = four.at[k];
@@ -75,11 +76,14 @@ __global__ void __launch_bounds__(Threads == 32 ? 32 * kWarpsOfShort : Threads)
   const float factor = static_cast<float>(1 / length),
               along = norm > 0 ? static_cast<float>(product / (norm * length * length)) : 0.f;
   for (std::int64_t i = thread.rank * 4; i < columns; i += Threads * 4) {
-    const Values<4> four = load_four<vectors>(own, i, columns), up = load_four<vectors>(upstream, i, columns);
+    const Values<4> four = load_first<vectors>(own + i, columns - i),
+                    up = load_first<vectors>(upstream + i, columns - i);
     Values<4> result;
     GPU_UNROLL
     for (int k = 0; k < 4; ++k) result.at[k] = gpu::fma(-four.at[k], along, up.at[k] * factor);
-    store_four<vectors>(dx + thread.row * columns, i, columns, result, accumulate);
+    float* to = dx + thread.row * columns + i;
+    if (accumulate) result = added(load_first<vectors>(to, columns - i), result);
+    store_first<vectors>(to, result, columns - i);
   }
 }
 

@@ -5,8 +5,8 @@
 
 #include "engine/backend.hpp"
 #include "kernels/cuda/map.hpp"
-#include "kernels/cuda/partials.hpp"
 #include "kernels/cuda/scratch.hpp"
+#include "kernels/cuda/sums.hpp"
 
 namespace fovea::FOVEA_GPU {
 namespace {
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kSumThreads)
   double sum = 0;
   for (std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kSumThreads + threadIdx.x) * 4; i < count;
        i += stride) {
-    const Values<4> four = load_four<vectors>(x, i, count);
+    const Values<4> four = load_first<vectors>(x + i, count - i);
     GPU_UNROLL
     for (int k = 0; k < 4; ++k) sum += static_cast<double>(four.at[k]) * static_cast<double>(four.at[k]);
   }
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kSumThreads)
 }
 
 __global__ void __launch_bounds__(kSumThreads) finish_sum(double* sum, const double* partials, int count) {
-  const double total = sum_of_partials(partials, count);
+  const double total = sum_of_partials<kSumThreads>(partials, count);
   if (threadIdx.x == 0) *sum = total;
 }
 

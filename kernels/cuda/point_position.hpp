@@ -1,9 +1,10 @@
 // Where a point of a readout lies between pixels, and their channels.
 #pragma once
-#include "kernels/cuda/readout_parts.hpp"
+#include "kernels/cuda/sums.hpp"
+#include "kernels/cuda/vectors.hpp"
 #include "kernels/point_readout.hpp"
 
-namespace fovea::FOVEA_GPU::readout {
+namespace fovea::FOVEA_GPU {
 
 /// The geometry for the kernels' arguments. Channels go to lanes by fours; `lanes` (a power of two) of them
 /// share a point, and further channels follow in steps of 4 * lanes.
@@ -65,31 +66,31 @@ __device__ __forceinline__ Point point_at(const float* grid, int b, int n, const
 
 /// Four channels of a pixel from `c` on; zeros beyond the last one. Both ways move the same values.
 template <bool kVectors>
-__device__ __forceinline__ Floats<4> load_channels(const float* pixel, int c, int channels) {
+__device__ __forceinline__ Values<4> load_channels(const float* pixel, int c, int channels) {
   if constexpr (kVectors) {
     return load<4>(pixel + c);
   } else {
-    Floats<4> four;
+    Values<4> four;
     GPU_UNROLL
-    for (int i = 0; i < 4; ++i) four.v[i] = c + i < channels ? pixel[c + i] : 0.f;
+    for (int i = 0; i < 4; ++i) four.at[i] = c + i < channels ? pixel[c + i] : 0.f;
     return four;
   }
 }
 
 template <bool kVectors>
-__device__ __forceinline__ void save_channels(float* pixel, int c, int channels, const Floats<4>& four) {
+__device__ __forceinline__ void save_channels(float* pixel, int c, int channels, const Values<4>& four) {
   if constexpr (kVectors) {
-    save(pixel + c, four);
+    store(pixel + c, four);
   } else {
     GPU_UNROLL
     for (int i = 0; i < 4; ++i)
-      if (c + i < channels) pixel[c + i] = four.v[i];
+      if (c + i < channels) pixel[c + i] = four.at[i];
   }
 }
 
 /// Four channels of the four pixels around a point.
 struct Corners {
-  Floats<4> above_left, above_right, below_left, below_right;
+  Values<4> above_left, above_right, below_left, below_right;
 };
 
 /// Pixels that do not exist are not read and count 0.
@@ -101,10 +102,10 @@ __device__ __forceinline__ Corners load_corners(const float* map, const Point& a
   const float* first = map + (static_cast<std::ptrdiff_t>(at.row) * p.width + at.column) * p.channels;
   const std::ptrdiff_t row = static_cast<std::ptrdiff_t>(p.width) * p.channels;
   const auto pixel = [&](bool exists, std::ptrdiff_t offset) {
-    return exists ? load_channels<kVectors>(first + offset, c, p.channels) : Floats<4>{{0.f, 0.f, 0.f, 0.f}};
+    return exists ? load_channels<kVectors>(first + offset, c, p.channels) : Values<4>{{0.f, 0.f, 0.f, 0.f}};
   };
   return {pixel(above && left, 0), pixel(above && right, p.channels), pixel(below && left, row),
           pixel(below && right, row + p.channels)};
 }
 
-}  // namespace fovea::FOVEA_GPU::readout
+}  // namespace fovea::FOVEA_GPU

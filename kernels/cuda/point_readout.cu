@@ -6,11 +6,10 @@
 #include "kernels/cuda/kernels.hpp"
 #include "kernels/cuda/point_position.hpp"
 #include "kernels/cuda/point_sort.hpp"
+#include "kernels/cuda/scratch.hpp"
 
 namespace fovea::FOVEA_GPU {
 namespace {
-
-using namespace readout;
 
 constexpr int kThreads = 256, kSlab = 128;  // channels of a warp
 
@@ -90,13 +89,13 @@ __global__ void __launch_bounds__(kThreads)
       const float *map = x + b * p.map(), *own = turned + static_cast<std::size_t>(n) * p.channels;
       for (int c = 4 * lane; at.inside() && c < p.channels; c += 4 * p.lanes) {
         const Corners q = load_corners<kVectors>(map, at, c, p);
-        const Floats<4> f = load_channels<kVectors>(own, c, p.channels);
+        const Values<4> f = load_channels<kVectors>(own, c, p.channels);
         GPU_UNROLL
         for (int i = 0; i < 4; ++i) {
-          const float upper = gpu::fma(above_right, q.above_right.v[i], above_left * q.above_left.v[i]);
+          const float upper = gpu::fma(above_right, q.above_right.at[i], above_left * q.above_left.at[i]);
           const float value =
-              gpu::fma(below_right, q.below_right.v[i], gpu::fma(below_left, q.below_left.v[i], upper));
-          sum = gpu::fma(value, f.v[i], sum);
+              gpu::fma(below_right, q.below_right.at[i], gpu::fma(below_left, q.below_left.at[i], upper));
+          sum = gpu::fma(value, f.at[i], sum);
         }
       }
     }
@@ -133,10 +132,10 @@ __global__ void __launch_bounds__(kThreads)
     to[0] = along * per_width;
     to[1] = across * per_height;
   };
-  const Floats<4> f =
+  const Values<4> f =
       here ? load_channels<kVectors>(turned + static_cast<std::size_t>(n) * p.channels, c, p.channels)
-           : Floats<4>{{0.f, 0.f, 0.f, 0.f}};
-  Floats<4> sums{{0.f, 0.f, 0.f, 0.f}};
+           : Values<4>{{0.f, 0.f, 0.f, 0.f}};
+  Values<4> sums{{0.f, 0.f, 0.f, 0.f}};
   Slopes slope_sums{0.f, 0.f};
   for (int b = first; b < last; ++b) {
     if (here) {
@@ -147,15 +146,15 @@ __global__ void __launch_bounds__(kThreads)
         Slopes own{0.f, 0.f};
         GPU_UNROLL
         for (int i = 0; i < 4; ++i) {
-          const float upper = gpu::fma(at.right, q.above_right.v[i], at.left * q.above_left.v[i]),
-                      lower = gpu::fma(at.right, q.below_right.v[i], at.left * q.below_left.v[i]);
-          const float along = gpu::fma(at.below, q.below_right.v[i] - q.below_left.v[i],
-                                       at.above * (q.above_right.v[i] - q.above_left.v[i]));
-          const float across = gpu::fma(at.right, q.below_right.v[i] - q.above_right.v[i],
-                                        at.left * (q.below_left.v[i] - q.above_left.v[i]));
-          sums.v[i] = gpu::fma(d, gpu::fma(at.below, lower, at.above * upper), sums.v[i]);
-          own.along = gpu::fma(f.v[i], along, own.along);
-          own.across = gpu::fma(f.v[i], across, own.across);
+          const float upper = gpu::fma(at.right, q.above_right.at[i], at.left * q.above_left.at[i]),
+                      lower = gpu::fma(at.right, q.below_right.at[i], at.left * q.below_left.at[i]);
+          const float along = gpu::fma(at.below, q.below_right.at[i] - q.below_left.at[i],
+                                       at.above * (q.above_right.at[i] - q.above_left.at[i]));
+          const float across = gpu::fma(at.right, q.below_right.at[i] - q.above_right.at[i],
+                                        at.left * (q.below_left.at[i] - q.above_left.at[i]));
+          sums.at[i] = gpu::fma(d, gpu::fma(at.below, lower, at.above * upper), sums.at[i]);
+          own.along = gpu::fma(f.at[i], along, own.along);
+          own.across = gpu::fma(f.at[i], across, own.across);
         }
         slope_sums.along = gpu::fma(d, own.along, slope_sums.along);
         slope_sums.across = gpu::fma(d, own.across, slope_sums.across);
@@ -179,7 +178,7 @@ constexpr int kStrip = 4;  // pixels of a row that a group of lanes takes
 /// A strip's share of the gradient, from the points in one row of cells: `above` its pixels or below them. A
 /// point touches one or two pixels of the strip.
 template <bool kVectors>
-__device__ __forceinline__ void add_points(Floats<4> (&sums)[kStrip], const SortedPoint* points, int begin,
+__device__ __forceinline__ void add_points(Values<4> (&sums)[kStrip], const SortedPoint* points, int begin,
                                            int end, bool above, int first_column, int c, const float* dy,
                                            const float* turned, const PointGeometry& p) {
   SortedPoint next{};
@@ -187,7 +186,7 @@ __device__ __forceinline__ void add_points(Floats<4> (&sums)[kStrip], const Sort
   for (int i = begin; i < end; ++i) {
     const SortedPoint at = next;
     if (i + 1 < end) next = points[i + 1];
-    const Floats<4> f =
+    const Values<4> f =
         load_channels<kVectors>(turned + static_cast<std::size_t>(at.neuron) * p.channels, c, p.channels);
     const float slope = dy[at.neuron] * (above ? at.below : at.above);
     GPU_UNROLL
@@ -196,7 +195,7 @@ __device__ __forceinline__ void add_points(Floats<4> (&sums)[kStrip], const Sort
       if (right != 0 && right != 1) continue;
       const float factor = slope * (right ? at.right : at.left);
       GPU_UNROLL
-      for (int v = 0; v < 4; ++v) sums[k].v[v] = gpu::fma(factor, f.v[v], sums[k].v[v]);
+      for (int v = 0; v < 4; ++v) sums[k].at[v] = gpu::fma(factor, f.at[v], sums[k].at[v]);
     }
   }
 }
@@ -221,7 +220,7 @@ __global__ void __launch_bounds__(kThreads, 4)
   dy += static_cast<std::size_t>(b) * p.neurons;
   dx += (static_cast<std::size_t>(b) * p.height * p.width + row * p.width + first_column) * p.channels;
   for (int c = 4 * lane; c < p.channels; c += 4 * p.lanes) {
-    Floats<4> sums[kStrip] = {};
+    Values<4> sums[kStrip] = {};
     add_points<kVectors>(sums, points, begin_above, end_above, true, first_column, c, dy, turned, p);
     add_points<kVectors>(sums, points, begin_below, end_below, false, first_column, c, dy, turned, p);
     GPU_UNROLL
@@ -229,9 +228,9 @@ __global__ void __launch_bounds__(kThreads, 4)
       if (k >= pixels) break;
       float* to = dx + static_cast<std::size_t>(k) * p.channels;
       if (accumulate) {
-        const Floats<4> before = load_channels<kVectors>(to, c, p.channels);
+        const Values<4> before = load_channels<kVectors>(to, c, p.channels);
         GPU_UNROLL
-        for (int v = 0; v < 4; ++v) sums[k].v[v] = before.v[v] + sums[k].v[v];
+        for (int v = 0; v < 4; ++v) sums[k].at[v] = before.at[v] + sums[k].at[v];
       }
       save_channels<kVectors>(to, c, p.channels, sums[k]);
     }
@@ -251,7 +250,7 @@ void forward(float* y, const float* x, const float* grid, const float* features,
   const std::int64_t neuron_blocks = ceil_div(s.neurons, kThreads / p.lanes);
   // Features stay in the L1 cache over a few images, when enough blocks remain.
   const int images = neuron_blocks * s.batch >= kImagesAtOnce * kManyBlocks ? kImagesAtOnce : 1;
-  gpu::launch(by_four(s.channels, {x}) ? forward_kernel<true> : forward_kernel<false>,
+  gpu::launch(by_four(s.channels, x) ? forward_kernel<true> : forward_kernel<false>,
               static_cast<unsigned>(neuron_blocks * ceil_div(s.batch, images)), kThreads, 0, queue.stream, y,
               x, grid, turned.data(), bias, p, static_cast<int>(neuron_blocks), images);
 }
@@ -274,7 +273,7 @@ void grad_points(float* dgrid, float* dfeatures, float* dbias, const float* dy, 
   const Scratch<float> slopes(queue, dgrid ? static_cast<std::size_t>(slope_rows * slope_columns) : 0);
   const Scratch<float> sums(queue, dfeatures ? static_cast<std::size_t>(chunks * s.neurons * s.channels) : 0);
   if (chunks * slabs > 0)
-    gpu::launch(by_four(s.channels, {x}) ? grad_points_kernel<true> : grad_points_kernel<false>,
+    gpu::launch(by_four(s.channels, x) ? grad_points_kernel<true> : grad_points_kernel<false>,
                 dim3(static_cast<unsigned>(neuron_blocks * chunks), static_cast<unsigned>(slabs)), kThreads,
                 0, queue.stream, dgrid ? slopes.data() : nullptr, dfeatures ? sums.data() : nullptr, dy, x,
                 grid, turned.data(), p, static_cast<int>(neuron_blocks), static_cast<int>(chunk_images));
@@ -306,7 +305,7 @@ void grad_input(float* dx, const float* dy, const float* grid, const float* feat
               starts.data(), points.data(), sorted.data() + (passes + 1) % 2 * points_of_all, grid, p, cells,
               static_cast<int>(index_blocks));
   const std::int64_t strip_blocks = ceil_div(s.height * ceil_div(s.width, kStrip), kThreads / p.lanes);
-  gpu::launch(by_four(s.channels, {dx}) ? gather_points<true> : gather_points<false>,
+  gpu::launch(by_four(s.channels, dx) ? gather_points<true> : gather_points<false>,
               static_cast<unsigned>(s.batch * strip_blocks), kThreads, 0, queue.stream, dx, dy, turned.data(),
               starts.data(), points.data(), p, cells, static_cast<int>(strip_blocks),
               mode == Write::accumulate);

@@ -3,7 +3,7 @@
 #pragma once
 #include "kernels/cuda/point_position.hpp"
 
-namespace fovea::FOVEA_GPU::readout {
+namespace fovea::FOVEA_GPU {
 
 /// Cells (row + 1) * (width + 1) + column + 1 of the points between pixels; points outside come last.
 struct Cells {
@@ -137,4 +137,4 @@ __global__ void __launch_bounds__(kIndexThreads)
                                                          at.right, own[e].neuron, at.column};
 }
 
-}  // namespace fovea::FOVEA_GPU::readout
+}  // namespace fovea::FOVEA_GPU

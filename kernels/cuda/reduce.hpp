@@ -28,6 +28,9 @@ __device__ __forceinline__ T block_sum(T value) {
   return sum;
 }
 
-__host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+template <class A, class B>
+__host__ __device__ constexpr auto ceil_div(A a, B b) {
+  return (a + b - 1) / b;
+}
 
 }  // namespace fovea::FOVEA_GPU

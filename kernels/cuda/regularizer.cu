@@ -5,9 +5,9 @@
 
 #include "kernels/cuda/kernels.hpp"
 #include "kernels/cuda/math.hpp"
-#include "kernels/cuda/partial_sums.hpp"
 #include "kernels/cuda/scratch.hpp"
-#include "kernels/cuda/vector_access.hpp"
+#include "kernels/cuda/sums.hpp"
+#include "kernels/cuda/vectors.hpp"
 
 namespace fovea::FOVEA_GPU {
 namespace {
@@ -82,13 +82,13 @@ template <bool vectors, class Of>
 __global__ void __launch_bounds__(kThreads)
     sum_terms(double* partials, float* slope, const float* w, std::int64_t count, double scale, Of term) {
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kChunk + 4 * threadIdx.x;
-  Vector v[kVectors];
+  Values<4> v[kVectors];
   int values[kVectors];
   GPU_UNROLL
   for (int k = 0; k < kVectors; ++k) {
     const std::int64_t at = first + 4 * k * kThreads;
     values[k] = static_cast<int>(max(min(count - at, std::int64_t{4}), std::int64_t{0}));
-    v[k] = load<vectors>(w + at, values[k]);
+    v[k] = load_first<vectors>(w + at, values[k]);
   }
   double sum = 0;
   GPU_UNROLL
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kThreads)
       if (j < values[k]) sum += t.value;
       v[k].at[j] = t.slope;
     }
-    if (slope) store<vectors>(slope + at, v[k], values[k]);
+    if (slope) store_first<vectors>(slope + at, v[k], values[k]);
   }
   sum = block_sum<kThreads>(sum);
   if (threadIdx.x == 0) partials[blockIdx.x] = scale * sum;
@@ -111,8 +111,7 @@ template <class Of>
 void launch_terms(double* partials, float* slope, const float* w, std::int64_t count, double scale,
                   const Of& term, const Queue& queue) {
   if (count == 0) return;
-  const auto kernel =
-      vector_aligned(w) && (!slope || vector_aligned(slope)) ? sum_terms<true, Of> : sum_terms<false, Of>;
+  const auto kernel = aligned(w, slope) ? sum_terms<true, Of> : sum_terms<false, Of>;
   gpu::launch(kernel, chunks_of(count, kChunk), kThreads, 0, queue.stream, partials, slope, w, count, scale,
               term);
 }
