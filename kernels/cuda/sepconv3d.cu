@@ -37,27 +37,28 @@ constexpr int kFramesAtOnce = 2;
 template <class K>
 std::size_t convolve_shared_bytes(const Convolution& c, int warps) {
   const int frames = 2 * kFramesAtOnce * c.in_channels * K::kPlane;
-  const int weights = kTileChannels * c.in_channels * K::kPacked;
+  const int weights = kTileChannels * c.in_channels * K::kPaddedPacked;
   const int results = kFramesAtOnce * warps * 32 * kTileColumns;
   return sizeof(float) * static_cast<std::size_t>(frames + weights + results);
 }
 
-// Sums the warps' shares of finished frames in a fixed order and writes them, channels fastest.
+// Sums the warps' shares (frame, warp, column, lane) of finished frames in a fixed order and writes them,
+// channels fastest.
 template <class K>
 __device__ __forceinline__ void write_results(float* y, const float* results, const Convolution& c, Tile tile,
                                               int item, int first_channel, int first_t, int begin_t,
                                               int end_t, bool accumulate) {
   const int warps = blockDim.x / 32;
   for (int e = threadIdx.x; e < kFramesAtOnce * 32 * kTileColumns; e += blockDim.x) {
-    const int o = e % kTileChannels, w = e / kTileChannels % kTileColumns;
-    const int h = e / kTileChannels / kTileColumns % kTileRows, u = e / (32 * kTileColumns);
+    const int lane = e % 32, o = lane_channel(lane), h = lane_row(lane), w = e / 32 % kTileColumns;
+    const int u = e / (32 * kTileColumns);
     const int t = first_t + u;
     if (t < begin_t || t >= end_t || tile.row + h >= c.out_h || tile.column + w >= c.out_w ||
         first_channel + o >= c.out_channels)
       continue;
     float sum = 0.f;
     for (int warp = 0; warp < warps; ++warp)
-      sum += results[((u * warps + warp) * 32 + o * kTileRows + h) * kTileColumns + w];
+      sum += results[((u * warps + warp) * kTileColumns + w) * 32 + lane];
     float& to = y[(((static_cast<std::size_t>(item) * c.out_t + t) * c.out_h + tile.row + h) * c.out_w +
                    tile.column + w) *
                       c.out_channels +
@@ -74,11 +75,12 @@ __global__ void __launch_bounds__(32 * kMaxWarps)
     convolve_tiles(float* y, const float* x, const float* packed, Convolution c, int chunk_frames,
                    bool accumulate) {
   constexpr int U = kFramesAtOnce, kWindow = K::T - 1 + U;
+  constexpr int kTogether = K::T <= 11 ? U : 1;  // frames that share loads of weights, where registers last
   GPU_DYN_SHARED(float, shared);
   const int buffer_size = U * c.in_channels * K::kPlane, warps = blockDim.x / 32;
   float* weights = shared + 2 * buffer_size;
-  float* results = weights + kTileChannels * c.in_channels * K::kPacked;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, h = lane % kTileRows, o = lane / kTileRows;
+  float* results = weights + kTileChannels * c.in_channels * K::kPaddedPacked;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, h = lane_row(lane), o = lane_channel(lane);
   const int item = blockIdx.z, first_channel = blockIdx.y * kTileChannels;
   const Tile tile(blockIdx.x, ceil_div(c.out_h, kTileRows), ceil_div(c.out_w, kTileColumns));
   const int begin_t = tile.chunk * chunk_frames, end_t = min(begin_t + chunk_frames, c.out_t);
@@ -105,26 +107,29 @@ __global__ void __launch_bounds__(32 * kMaxWarps)
     __syncthreads();
     GPU_NO_UNROLL
     for (int i = warp; i < c.in_channels; i += warps) {
-      const float* taps = weights + (o * c.in_channels + i) * K::kPacked;
+      const float* taps = weights + (i * kTileChannels + o) * K::kPaddedPacked;
       GPU_UNROLL
-      for (int u = 0; u < U; ++u) {
-        float sums[kTileColumns];
-        const float* planes = shared + buffer * buffer_size + (u * c.in_channels + i) * K::kPlane;
-        spatial_row<K>(sums, planes + h * K::kPlaneColumns, taps);
-        GPU_UNROLL
-        for (int k = 0; k < K::T; ++k) {
-          const float tap = taps[K::H * K::kRow + k];
+      for (int first = 0; first < U; first += kTogether) {
+        float sums[kTogether][kTileColumns];
+        const float* planes = shared + buffer * buffer_size + (first * c.in_channels + i) * K::kPlane;
+        spatial_row<K>(sums, planes + h * K::kPlaneColumns, c.in_channels * K::kPlane, taps);
+        for_temporal_taps<K>(taps, [&](int k, float tap) {
           GPU_UNROLL
-          for (int w = 0; w < kTileColumns; ++w)
-            window[U - 1 - u + k][w] = gpu::fma(tap, sums[w], window[U - 1 - u + k][w]);
-        }
+          for (int f = 0; f < kTogether; ++f) {
+            GPU_UNROLL
+            for (int w = 0; w < kTileColumns; ++w) {
+              float& to = window[U - 1 - first - f + k][w];
+              to = gpu::fma(tap, sums[f][w], to);
+            }
+          }
+        });
       }
     }
     GPU_UNROLL
     for (int u = 0; u < U; ++u) {
       GPU_UNROLL
       for (int w = 0; w < kTileColumns; ++w)
-        results[((u * warps + warp) * 32 + lane) * kTileColumns + w] = window[kWindow - 1 - u][w];
+        results[((u * warps + warp) * kTileColumns + w) * 32 + lane] = window[kWindow - 1 - u][w];
     }
     __syncthreads();
     write_results<K>(y, results, c, tile, item, first_channel, begin_t + frame - (K::T - 1), begin_t, end_t,
@@ -146,7 +151,7 @@ constexpr int kWeightsPerPair = K::H* K::W + K::T;
 
 template <class K>
 std::size_t weight_shared_bytes(int warps) {
-  const int frames = 2 * warps * K::kPlane, weights = kTileChannels * warps * K::kPacked;
+  const int frames = 2 * warps * K::kPlane, weights = kTileChannels * warps * K::kPaddedPacked;
   const int slopes = warps * 32 * 8;  // rows of 6, padded to float4
   return sizeof(float) * static_cast<std::size_t>(frames + weights + slopes);
 }
@@ -156,7 +161,7 @@ std::size_t weight_shared_bytes(int warps) {
 // owns one input channel. window[k] of a thread is the row of dy that tap k of the temporal kernel ties to
 // the current frame, so
 //   d temporal[k] = <window[k], spatial result of the frame>,  dS = sum_k temporal[k] window[k],
-//   d spatial[kh][kw] = <dS, frame shifted by kh, kw>, for which lane = 8 * channel + kh mod 8.
+//   d spatial[kh][kw] = <dS, frame shifted by kh, kw>, for which a lane's row is kh mod 8.
 template <class K>
 __global__ void __launch_bounds__(32 * kMaxWarps)
     weight_tiles(float* partials, const float* dy, const float* x, const float* packed, Convolution c,
@@ -166,14 +171,14 @@ __global__ void __launch_bounds__(32 * kMaxWarps)
   const int warps = blockDim.x / 32, groups_in = ceil_div(c.in_channels, warps),
             buffer_size = warps * K::kPlane;
   float* all_weights = shared + 2 * buffer_size;
-  float* slopes = all_weights + kTileChannels * warps * K::kPacked + threadIdx.x / 32 * 32 * kSlopeRow;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, h = lane % kTileRows, o = lane / kTileRows;
+  float* slopes = all_weights + kTileChannels * warps * K::kPaddedPacked + threadIdx.x / 32 * 32 * kSlopeRow;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, h = lane_row(lane), o = lane_channel(lane);
   const int item = blockIdx.z, first_in = blockIdx.y % groups_in * warps;
   const int first_out = static_cast<int>(blockIdx.y) / groups_in * kTileChannels;
   const int tiles_h = ceil_div(c.out_h, kTileRows), tiles_w = ceil_div(c.out_w, kTileColumns);
   const Tile tile(blockIdx.x, tiles_h, tiles_w);
   const int begin = tile.chunk * chunk_frames, end = min(begin + chunk_frames, c.in_t);
-  const float* taps = all_weights + (o * warps + warp) * K::kPacked;
+  const float* taps = all_weights + (warp * kTileChannels + o) * K::kPaddedPacked;
 
   const auto stage = [&](int buffer, int frame) {
     stage_frame<K>(shared + buffer * buffer_size, x, c, tile, item, frame < end ? frame : -1, first_in,
@@ -215,22 +220,19 @@ __global__ void __launch_bounds__(32 * kMaxWarps)
     gpu::cp_wait<1>();
     __syncthreads();
     const float* plane = shared + buffer * buffer_size + warp * K::kPlane;
-    float sums[kTileColumns], slope[kTileColumns];
-    spatial_row<K>(sums, plane + h * K::kPlaneColumns, taps);
-    GPU_UNROLL
-    for (int w = 0; w < kTileColumns; ++w) slope[w] = 0.f;
-    GPU_UNROLL
-    for (int k = 0; k < K::T; ++k) {
-      const float tap = taps[K::H * K::kRow + k];
+    float sums[1][kTileColumns], slope[kSlopeRow] = {};
+    spatial_row<K>(sums, plane + h * K::kPlaneColumns, 0, taps);
+    for_temporal_taps<K>(taps, [&](int k, float tap) {
       GPU_UNROLL
       for (int w = 0; w < kTileColumns; ++w) {
-        dtemporal[k] = gpu::fma(window[k][w], sums[w], dtemporal[k]);
+        dtemporal[k] = gpu::fma(window[k][w], sums[0][w], dtemporal[k]);
         slope[w] = gpu::fma(tap, window[k][w], slope[w]);
       }
-    }
+    });
     GPU_UNROLL
-    for (int w = 0; w < kSlopeRow; ++w)
-      slopes[lane * kSlopeRow + w] = w < kTileColumns ? slope[w % kTileColumns] : 0.f;
+    for (int w = 0; w < kSlopeRow; w += 4)
+      *reinterpret_cast<float4*>(&slopes[(h * kTileChannels + o) * kSlopeRow + w]) =
+          make_float4(slope[w], slope[w + 1], slope[w + 2], slope[w + 3]);
     __syncwarp();
     GPU_UNROLL
     for (int round = 0; round < kRounds; ++round) {
@@ -240,7 +242,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps)
         for (int row = 0; row < kTileRows; ++row) {
           float pixels[4 * K::kVectors], row_slopes[kSlopeRow];
           load_row<K::kVectors>(pixels, plane + (row + kh) * K::kPlaneColumns);
-          load_row<kSlopeRow / 4>(row_slopes, slopes + (o * kTileRows + row) * kSlopeRow);
+          load_row<kSlopeRow / 4>(row_slopes, slopes + (row * kTileChannels + o) * kSlopeRow);
           GPU_UNROLL
           for (int kw = 0; kw < K::W; ++kw) {
             GPU_UNROLL
@@ -260,7 +262,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps)
   float* to = partials + (block * c.out_channels * c.in_channels + pair) * kWeightsPerPair<K>;
   GPU_UNROLL
   for (int k = 0; k < K::T; ++k) {
-    const float sum = warp_sum<kTileRows>(dtemporal[k]);
+    const float sum = sum_of_rows(dtemporal[k]);
     if (mine && h == 0) to[K::H * K::W + k] = sum;
   }
   GPU_UNROLL

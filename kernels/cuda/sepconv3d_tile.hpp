@@ -1,9 +1,13 @@
 // What the kernels of the separable convolution share: geometry, tiles, staging of frames, the spatial row.
 //
-// A warp covers a tile of 8 rows x 6 columns of 4 output channels: lane = 8 * channel + row, and a thread
-// owns the 6 columns of its row. Frames come into shared memory transposed into planes (channel, row, column)
-// with the halo of the kernel around the tile and zeros where the image ends. Rows of an odd number of float4
-// keep the 8 rows of a warp's load in different banks.
+// A warp covers a tile of 8 rows x 6 columns of 4 output channels, and a thread owns the 6 columns of its row
+// and channel. Frames come into shared memory transposed into planes (channel, row, column) with the halo of
+// the kernel around the tile and zeros where the image ends.
+//
+// Shared memory would be the limit, so every load of it is a float4 that takes half the usual passes: a half
+// of a warp is served at once where lanes i and i ^ 1, or i and i ^ 2, read the same address. Hence the
+// lowest bit of a lane is one of its channel (pixels) and the next one of its row (weights); rows of planes
+// and weights of a channel are an odd number of float4 apart, which puts the others into different banks.
 #pragma once
 #include "kernels/cuda/sepconv3d_plain.hpp"
 
@@ -15,12 +19,23 @@ constexpr int kTileRows = 8, kTileColumns = 6, kTileChannels = 4, kMaxWarps = 4;
 template <int T_, int H_, int W_>
 struct Taps {
   static constexpr int T = T_, H = H_, W = W_;
-  static constexpr int kRow = ceil_div(W, 4) * 4, kPacked = H * kRow + ceil_div(T, 4) * 4;
+  static constexpr int kRow = ceil_div(W, 4) * 4, kTemporal = ceil_div(T, 4) * 4;
+  static constexpr int kPacked = H * kRow + kTemporal, kPaddedPacked = (kPacked / 4 | 1) * 4;
   static constexpr int kPlaneRows = kTileRows + H - 1, kUsedColumns = kTileColumns + W - 1;
   static constexpr int kVectors = ceil_div(kUsedColumns, 4);
   static constexpr int kPlaneColumns = (kVectors | 1) * 4;
-  static constexpr int kPlane = kPlaneRows * kPlaneColumns;
+  // An odd number of float4, for the transposing copies.
+  static constexpr int kPlane = (kPlaneRows * kPlaneColumns / 4 | 1) * 4;
 };
+
+/// What a lane owns. Sums over the rows of a channel go over the lane bits 1, 3 and 4.
+__device__ __forceinline__ int lane_channel(int lane) { return (lane & 1) | (lane >> 1 & 2); }
+__device__ __forceinline__ int lane_row(int lane) { return (lane >> 1 & 1) | (lane >> 2 & 6); }
+__device__ __forceinline__ float sum_of_rows(float value) {
+  value += __shfl_xor_sync(0xffffffffu, value, 16);
+  value += __shfl_xor_sync(0xffffffffu, value, 8);
+  return value + __shfl_xor_sync(0xffffffffu, value, 2);
+}
 
 /// Which tile of the output, and which frames, a block works on.
 struct Tile {
@@ -61,36 +76,57 @@ __device__ __forceinline__ void load_row(float (&row)[4 * Vectors], const float*
   }
 }
 
-/// sums <- the 2-D convolution at the thread's 6 pixels; plane at the thread's row, weights of the channel
-/// pair.
-template <class K>
-__device__ __forceinline__ void spatial_row(float (&sums)[kTileColumns], const float* plane,
-                                            const float* weights) {
+/// sums <- the 2-D convolution at the thread's 6 pixels in Frames frames; plane at the thread's row of the
+/// first one, weights of the channel pair.
+template <class K, int Frames>
+__device__ __forceinline__ void spatial_row(float (&sums)[Frames][kTileColumns], const float* plane,
+                                            int frame_size, const float* weights) {
   GPU_UNROLL
-  for (int w = 0; w < kTileColumns; ++w) sums[w] = 0.f;
+  for (int f = 0; f < Frames; ++f) {
+    GPU_UNROLL
+    for (int w = 0; w < kTileColumns; ++w) sums[f][w] = 0.f;
+  }
   GPU_NO_UNROLL
   for (int kh = 0; kh < K::H; ++kh) {
-    float pixels[4 * K::kVectors], taps[K::kRow];
-    load_row<K::kVectors>(pixels, plane + kh * K::kPlaneColumns);
+    float taps[K::kRow];
     load_row<K::kRow / 4>(taps, weights + kh * K::kRow);
     GPU_UNROLL
-    for (int kw = 0; kw < K::W; ++kw) {
+    for (int f = 0; f < Frames; ++f) {
+      float pixels[4 * K::kVectors];
+      load_row<K::kVectors>(pixels, plane + f * frame_size + kh * K::kPlaneColumns);
       GPU_UNROLL
-      for (int w = 0; w < kTileColumns; ++w) sums[w] = gpu::fma(pixels[w + kw], taps[kw], sums[w]);
+      for (int kw = 0; kw < K::W; ++kw) {
+        GPU_UNROLL
+        for (int w = 0; w < kTileColumns; ++w) sums[f][w] = gpu::fma(pixels[w + kw], taps[kw], sums[f][w]);
+      }
     }
   }
 }
 
-/// Copies the packed weights of 4 output channels from `first` and of `channels` input channels; zeros beyond
-/// the last.
+/// Calls use(k, tap) for the taps of the temporal kernel of a channel pair.
+template <class K, class Use>
+__device__ __forceinline__ void for_temporal_taps(const float* weights, const Use& use) {
+  GPU_UNROLL
+  for (int first = 0; first < K::T; first += 4) {
+    float taps[4];
+    load_row<1>(taps, weights + K::H * K::kRow + first);
+    GPU_UNROLL
+    for (int k = 0; k < 4; ++k)
+      if (first + k < K::T) use(first + k, taps[k]);
+  }
+}
+
+/// Copies the packed weights of 4 output channels from `first` and of `channels` input channels to (input,
+/// output) pairs; zeros beyond the last.
 template <class K>
 __device__ __forceinline__ void stage_weights(float* shared, const float* packed, const Convolution& c,
                                               int first, int channel, int channels) {
   for (int e = threadIdx.x; e < kTileChannels * channels * K::kPacked; e += blockDim.x) {
-    const int r = e % K::kPacked, i = channel + e / K::kPacked % channels,
-              o = first + e / K::kPacked / channels;
+    const int r = e % K::kPacked, pair = e / K::kPacked;
+    const int o = first + pair % kTileChannels, i = channel + pair / kTileChannels;
     const bool ok = o < c.out_channels && i < c.in_channels;
-    shared[e] = ok ? packed[(static_cast<std::size_t>(o) * c.in_channels + i) * K::kPacked + r] : 0.f;
+    shared[pair * K::kPaddedPacked + r] =
+        ok ? packed[(static_cast<std::size_t>(o) * c.in_channels + i) * K::kPacked + r] : 0.f;
   }
 }
 
