@@ -39,12 +39,13 @@ does for the lanes of a warp at once: lanes run one after the other and the n-th
 last met in a barrier or warp operation is taken for the same. Loads are those that g++ -O2 leaves; index
 arithmetic, double precision and multiplications or additions outside gpu::fma are not counted.
 
-Columns. Lines of entries: requested and unique bytes of global memory relative to every operand once (unique:
-every 32-byte sector of a launch once, scratch included), instructions of multiply-adds relative to the useful
-ones (factored convolutions, taps inside the image only), time and floor in microseconds. Lines of kernels:
-blocks x threads, waves of blocks (blocks that a multiprocessor holds), requested and unique MB, sectors per
-request of loads / stores (a full warp of floats takes 4, of float4 16), bank passes relative to those without
-conflicts, lanes that do not take part, barriers of a block, multiply-adds (10^9 lanes' worth), us, roof.
+Columns. Lines of entries: requested bytes of global memory relative to every operand once (point readout: to
+what its limit is of), unique ones (every 32-byte sector of a launch once, scratch included) to the operands,
+instructions of multiply-adds relative to the useful ones (factored convolutions, taps inside the image only),
+time and floor in microseconds. Lines of kernels: blocks x threads (blocks that were run), waves of blocks
+(blocks that a multiprocessor holds), requested and unique MB, sectors per request of loads / stores (a full warp
+of floats takes 4, of float4 16), bank passes relative to those without conflicts, lanes that do not take part,
+barriers of a block, multiply-adds of lanes in 10^9, microseconds at the three roofs, the slowest roof.
 
 Prediction for an H100 SXM of 132 multiprocessors at 1.98 GHz: the slowest of
   fma     multiply-adds, memory requests and barriers, each an instruction of a warp, 4 a cycle: 66.9 TFLOP/s
@@ -187,6 +188,8 @@ void choose_rule(EntryReport& report, const Argument& argument) {
   if constexpr (std::is_same_v<Argument, PointReadoutShape>) {
     report.rule = Rule::corners;
     report.rule_bytes = detail::work_of(argument).bytes;
+    report.work.bytes -=
+        report.rule_bytes;  // corners come from the caches: the floor is of the operands alone
     if constexpr (entry == KernelEntry::point_readout_grad_input)
       report.rule_bytes +=
           4.0 * static_cast<double>(argument.batch * argument.height * argument.width * argument.channels);

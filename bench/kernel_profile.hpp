@@ -1,5 +1,6 @@
 // What the profiler records of the kernels of a workload, and its report.
 #pragma once
+#include <cstdio>
 #include <map>
 #include <string>
 #include <vector>
@@ -32,6 +33,7 @@ struct EntryReport {
 struct ReportOptions {
   h100::Registers registers;
   std::string lines;  // of kernels whose name contains this
+  std::FILE* out = stdout;
 };
 
 /// Kernels outside the limits, `hard` of them beyond 1.5x.

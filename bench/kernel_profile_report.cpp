@@ -74,35 +74,38 @@ Line predicted(EntryReport report, const Names& names, const h100::Registers& re
   return line;
 }
 
-void print_launch(const LaunchReport& one, const h100::Prediction& p, const std::string& name) {
+void print_launch(std::FILE* out, const LaunchReport& one, const h100::Prediction& p,
+                  const std::string& name) {
   const LaunchProfile& launch = one.launch;
   const Counts read = launch.total(Kind::global_read), written = launch.total(Kind::global_write),
                shared = shared_of(launch), barriers = launch.total(Kind::barrier),
                fma = launch.total(Kind::fma);
   const std::string sampled =
       launch.sampled < launch.blocks ? text(" (", launch.sampled, " run)") : std::string();
-  std::printf("      %s\n", name.c_str());
-  std::printf(
+  std::fprintf(out, "      %s\n", name.c_str());
+  std::fprintf(
+      out,
       "        %9llu x %-4u %-10s waves %4.0f (%2.0f)  MB %8.2f %8.2f  sectors %5.1f /%5.1f  banks %5.2f  "
       "idle "
-      "%4.1f%%  barriers %6.1f  fma %8.4f  %9.2f us %s\n",
+      "%4.1f%%  barriers %6.1f  fma %8.4f  us fma %8.2f shared %8.2f memory %8.2f: %s\n",
       static_cast<unsigned long long>(launch.blocks), launch.threads(), sampled.c_str(), p.waves, p.resident,
       one.requested / 1e6, one.unique / 1e6, ratio(read.sectors, read.requests),
       ratio(written.sectors, written.requests), ratio(shared.passes, shared.fewest_passes),
       100 * divergence(launch), ratio(barriers.requests, launch.sampled * launch.warps()),
-      static_cast<double>(fma.lanes) * launch.scale() / 1e9, 1e6 * p.seconds(), p.bound());
+      static_cast<double>(fma.lanes) * launch.scale() / 1e9, 1e6 * p.fma, 1e6 * p.shared, 1e6 * p.memory,
+      p.bound());
 }
 
-void print_entry(const Line& line, const Names& names) {
+void print_entry(std::FILE* out, const Line& line, const Names& names) {
   const EntryReport& r = line.report;
-  std::printf("  %-36s %-34s calls %3d  requested %6.2fx  unique %6.2fx", r.entry.c_str(),
-              r.work.sizes.c_str(), r.calls, ratio(line.requested, r.work.bytes),
-              ratio(line.unique, r.work.bytes));
-  if (r.work.flops > 0) std::printf("  fma %6.2fx", 2 * line.fma_lanes / r.work.flops);
-  std::printf("  %9.2f us, floor %9.2f us (%s): %6.2fx\n", 1e6 * line.seconds, 1e6 * line.floor,
-              line.floor > line.fma_floor ? "memory" : "fma", ratio(line.seconds, line.floor));
+  std::fprintf(out, "  %-36s %-34s calls %3d  requested %6.2fx  unique %6.2fx", r.entry.c_str(),
+               r.work.sizes.c_str(), r.calls, ratio(line.requested, r.work.bytes),
+               ratio(line.unique, r.work.bytes));
+  if (r.work.flops > 0) std::fprintf(out, "  fma %6.2fx", 2 * line.fma_lanes / r.work.flops);
+  std::fprintf(out, "  %9.2f us, floor %9.2f us (%s): %6.2fx\n", 1e6 * line.seconds, 1e6 * line.floor,
+               line.floor > line.fma_floor ? "memory" : "fma", ratio(line.seconds, line.floor));
   for (std::size_t i = 0; i < r.launches.size(); ++i)
-    print_launch(r.launches[i], line.predictions[i], names.of(r.launches[i].launch));
+    print_launch(out, r.launches[i], line.predictions[i], names.of(r.launches[i].launch));
 }
 
 void hold(Outside& outside, const std::string& what, const char* measure, double value, double limit) {
@@ -163,24 +166,24 @@ std::string lines_of(const std::vector<Frame>& frames) {
   return result;
 }
 
-void print_lines(const LaunchProfile& launch, const std::string& kernel) {
+void print_lines(std::FILE* out, const LaunchProfile& launch, const std::string& kernel) {
   std::vector<const void*> addresses;
   for (const Place& place : launch.places) addresses.push_back(static_cast<const char*>(place.at) - 1);
   const std::vector<std::vector<Frame>> frames = simt::profile::frames_of(addresses);
   std::map<std::pair<std::string, Kind>, Counts> by_line;
   for (std::size_t i = 0; i < addresses.size(); ++i)
     by_line[{lines_of(frames[i]), launch.places[i].kind}] += launch.places[i].counts;
-  std::printf("\n  %s, %llu of %llu blocks\n", kernel.c_str(),
-              static_cast<unsigned long long>(launch.sampled),
-              static_cast<unsigned long long>(launch.blocks));
-  std::printf("    %-13s %12s %12s %8s %8s %7s  %s\n", "", "requests", "bytes", "sectors", "banks", "idle",
-              "line");
+  std::fprintf(out, "\n  %s, %llu of %llu blocks\n", kernel.c_str(),
+               static_cast<unsigned long long>(launch.sampled),
+               static_cast<unsigned long long>(launch.blocks));
+  std::fprintf(out, "    %-13s %12s %12s %8s %8s %7s  %s\n", "", "requests", "bytes", "sectors", "banks",
+               "idle", "line");
   for (const auto& [at, counts] : by_line)
-    std::printf("    %-13s %12.0f %12.0f %8.2f %8.2f %6.1f%%  %s\n", name(at.second),
-                static_cast<double>(counts.requests) * launch.scale(),
-                static_cast<double>(counts.bytes) * launch.scale(), ratio(counts.sectors, counts.requests),
-                ratio(counts.passes, counts.fewest_passes), 100 * (1 - ratio(counts.lanes, counts.launched)),
-                at.first.c_str());
+    std::fprintf(out, "    %-13s %12.0f %12.0f %8.2f %8.2f %6.1f%%  %s\n", name(at.second),
+                 static_cast<double>(counts.requests) * launch.scale(),
+                 static_cast<double>(counts.bytes) * launch.scale(), ratio(counts.sectors, counts.requests),
+                 ratio(counts.passes, counts.fewest_passes), 100 * (1 - ratio(counts.lanes, counts.launched)),
+                 at.first.c_str());
 }
 
 }  // namespace
@@ -193,22 +196,23 @@ void print_report(const std::string& workload, std::vector<EntryReport> entries,
   std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) {
     return a.seconds * a.report.calls > b.seconds * b.report.calls;
   });
-  std::printf("\n%s\n", workload.c_str());
+  std::fprintf(options.out, "\n%s\n", workload.c_str());
   double sum = 0, floors = 0, launches = 0;
   for (const Line& line : lines) {
-    print_entry(line, names);
+    print_entry(options.out, line, names);
     check(workload, line, names, outside);
     sum += line.seconds * line.report.calls;
     floors += line.floor * line.report.calls;
     launches += static_cast<double>(line.report.launches.size()) * line.report.calls;
   }
-  std::printf("  a prediction and a step: %.1f us (floor %.1f us), and %.0f launches of %.0f us\n", 1e6 * sum,
-              1e6 * floors, launches, 1e6 * h100::kLaunchSeconds);
+  std::fprintf(options.out,
+               "  a prediction and a step: %.1f us (floor %.1f us), and %.0f launches of %.0f us\n",
+               1e6 * sum, 1e6 * floors, launches, 1e6 * h100::kLaunchSeconds);
   if (options.lines.empty()) return;
   for (const Line& line : lines)
     for (const LaunchReport& one : line.report.launches)
       if (names.of(one.launch).find(options.lines) != std::string::npos)
-        print_lines(one.launch, names.of(one.launch));
+        print_lines(options.out, one.launch, names.of(one.launch));
 }
 
 }  // namespace fovea::bench

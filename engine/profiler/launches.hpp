@@ -32,6 +32,7 @@ struct Place {
 };
 
 constexpr unsigned kSectorBytes = 32, kPageBytes = 64 * kSectorBytes;
+constexpr unsigned kBankBytes = 4;
 
 /// Which sectors of a page the sampled blocks have touched, a bit each.
 struct Page {

@@ -23,17 +23,20 @@ Counts LaunchProfile::total(Kind kind) const {
   return sum;
 }
 
-Passes bank_passes(const std::uintptr_t (&address)[kWarpSize], unsigned lanes, unsigned bytes) {
-  constexpr unsigned banks = 32, word = 4;
-  const unsigned words = std::max(bytes / word, 1u), together = kWarpSize / words;
+namespace {
+
+/// With `together` lanes at once.
+Passes passes_of(const std::uintptr_t (&address)[kWarpSize], unsigned lanes, unsigned words,
+                 unsigned together) {
+  constexpr unsigned banks = 32;
   Passes passes{0, 0};
   for (unsigned first = 0; first < kWarpSize; first += together) {
-    std::uintptr_t seen[banks][banks];
+    std::uintptr_t seen[banks][2 * banks];  // distinct words by bank
     unsigned count[banks] = {}, most = 0;
     for (unsigned lane = first; lane < first + together; ++lane) {
       if (!(lanes >> lane & 1)) continue;
       for (unsigned w = 0; w < words; ++w) {
-        const std::uintptr_t at = address[lane] / word + w, bank = at % banks;
+        const std::uintptr_t at = address[lane] / kBankBytes + w, bank = at % banks;
         const auto end = seen[bank] + count[bank];
         if (std::find(seen[bank], end, at) != end) continue;
         *end = at;
@@ -44,6 +47,22 @@ Passes bank_passes(const std::uintptr_t (&address)[kWarpSize], unsigned lanes, u
     passes.fewest += most > 0;
   }
   return passes;
+}
+
+}  // namespace
+
+Passes bank_passes(const std::uintptr_t (&address)[kWarpSize], unsigned lanes, unsigned bytes, bool load) {
+  const auto pairs_agree = [&](unsigned apart) {
+    for (unsigned lane = 0; lane < kWarpSize; ++lane)
+      if ((lanes >> lane & 1) && (lanes >> (lane ^ apart) & 1) && address[lane] != address[lane ^ apart])
+        return false;
+    return true;
+  };
+  const unsigned words = std::max(bytes / kBankBytes, 1u), together = kWarpSize / words;
+  const Passes passes = passes_of(address, lanes, words, together);
+  if (!load || words == 1 || !(pairs_agree(1) || pairs_agree(2))) return passes;
+  const Passes doubled = passes_of(address, lanes, words, 2 * together);
+  return doubled.taken < passes.taken ? doubled : passes;
 }
 
 void Requests::begin_launch() {
@@ -140,7 +159,8 @@ void Requests::complete(const Request& request, const Warp& warp, Place& place) 
         distinct_sectors(request.address, request.lanes, request.bytes,
                          [&](std::uintptr_t sector) { touch(sector, place.kind == Kind::global_write); });
   } else {
-    const Passes passes = bank_passes(request.address, request.lanes, request.bytes);
+    const Passes passes =
+        bank_passes(request.address, request.lanes, request.bytes, place.kind == Kind::shared_read);
     counts.passes += passes.taken;
     counts.fewest_passes += passes.fewest;
   }

@@ -35,8 +35,11 @@ struct Passes {
 };
 
 /// Cycles of the 32 banks of 4 bytes: 8-byte accesses go by halves of the warp, 16-byte ones by quarters; in
-/// each, a bank gives one word a cycle, to however many lanes.
-Passes bank_passes(const std::uintptr_t (&address)[kWarpSize], unsigned lanes, unsigned bytes);
+/// each, a bank gives one word a cycle, to however many lanes. Where all lanes n and n ^ 1, or all n and n ^
+/// 2, read the same address, a load takes twice as many lanes at once (as NVIDIA says of its processors from
+/// Volta on in the answer
+/// https://forums.developer.nvidia.com/t/unexpected-shared-memory-bank-conflict/77228).
+Passes bank_passes(const std::uintptr_t (&address)[kWarpSize], unsigned lanes, unsigned bytes, bool load);
 
 class Requests {
  public:

@@ -124,9 +124,23 @@ TEST_CASE("bank conflicts") {
   // 8 lanes of a quarter 128 bytes apart: all in the same four banks.
   std::uintptr_t far[32];
   for (unsigned lane = 0; lane < 32; ++lane) far[lane] = 128 * lane;
-  CHECK(bank_passes(far, ~0u, 16).taken == 32);
-  CHECK(bank_passes(far, ~0u, 8).taken == 32);
-  CHECK(bank_passes(far, 0x0000ff00u, 16).fewest == 1);
+  for (const bool load : {false, true}) {
+    CHECK(bank_passes(far, ~0u, 16, load).taken == 32);
+    CHECK(bank_passes(far, ~0u, 8, load).taken == 32);
+    CHECK(bank_passes(far, 0x0000ff00u, 16, load).fewest == 1);
+  }
+  // Loads take two quarters at once where all lanes n and n ^ 1 (or n ^ 2) read the same, whoever else does.
+  const auto passes = [](auto slot, bool load) {
+    std::uintptr_t address[32];
+    for (unsigned lane = 0; lane < 32; ++lane) address[lane] = 16 * slot(lane);
+    return bank_passes(address, ~0u, 16, load).taken;
+  };
+  CHECK(passes([](unsigned lane) { return lane / 2; }, true) == 2);
+  CHECK(passes([](unsigned lane) { return lane / 2; }, false) == 4);
+  CHECK(passes([](unsigned lane) { return lane & ~2u; }, true) == 4);  // 8 slots in 256 bytes: no gain
+  CHECK(passes([](unsigned lane) { return lane % 2 + lane / 4 * 2; }, true) == 2);
+  CHECK(passes([](unsigned lane) { return lane % 4; }, true) == 4);
+  CHECK(passes([](unsigned) { return 0u; }, true) == 2);
 }
 
 TEST_CASE("divergence is the share of lanes that are not there") {
