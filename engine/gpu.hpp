@@ -52,10 +52,12 @@
 #define GPU_DYN_SHARED(T, name) T* name = static_cast<T*>(fovea::simt::dynamic_shared())
 #endif
 
-// A program may hold the same kernels twice, for the GPU and for the emulator: what is compiled for one must
-// not have the names of the other. Kernels live in namespace fovea::FOVEA_GPU.
+// A program may hold the same kernels for the GPU, for the emulator and for the profiler: what is compiled
+// for one must not have the names of another. Kernels live in namespace fovea::FOVEA_GPU.
 #if defined(__CUDACC__)
 #define FOVEA_GPU cuda
+#elif defined(FOVEA_PROFILE)
+#define FOVEA_GPU profiled
 #else
 #define FOVEA_GPU emulated
 #endif
@@ -129,7 +131,12 @@ void launch(void (*kernel)(Parameters...), Grid grid, dim3 block, std::size_t sh
     std::apply(made.kernel, made.arguments);
   };
   const simt::Options options = stream ? *static_cast<const simt::Options*>(stream) : simt::Options{};
-  simt::run({grid.blocks, block, shared_bytes, options, entry, &call, grid.site});
+  const simt::Launch launched{grid.blocks, block, shared_bytes, options, entry, &call, grid.site};
+#if defined(FOVEA_PROFILE)
+  simt::profile::run(launched, {reinterpret_cast<const void*>(kernel), sizeof(call)});
+#else
+  simt::run(launched);
+#endif
 }
 
 #endif
@@ -177,6 +184,22 @@ __device__ __forceinline__ void cp_wait() {
 #endif
 }
 
+#elif defined(FOVEA_PROFILE)
+
+template <int N>
+__forceinline__ void cp_async(void* to, const void* from, bool ok = true,
+                              simt::Site site = simt::Site::here()) {
+  static_assert(N == 4 || N == 8 || N == 16);
+  simt::profile::copy_async(to, from, N, ok, site);
+}
+
+inline void cp_commit() { simt::async_copy_commit(); }
+
+template <int Keep>
+inline void cp_wait() {
+  simt::profile::finish_copies(Keep);
+}
+
 #else
 
 // The copy is carried out by the wait, here in instrumented code, so that a missing wait shows. When it is
@@ -209,7 +232,11 @@ inline void cp_wait() {
 // ------------------------------------------------------------------------------------------------
 
 /// a * b + c, rounded once.
+#if defined(FOVEA_PROFILE)
+__forceinline__ float fma(float a, float b, float c) { return simt::profile::fma(a, b, c); }
+#else
 __host__ __device__ __forceinline__ float fma(float a, float b, float c) { return fmaf(a, b, c); }
+#endif
 
 /// Whether the device multiplies tf32 (mma_m16n8k8_tf32).
 inline bool has_tensor_cores() {

@@ -28,6 +28,11 @@ class Fiber {
   static void entered(Fiber& fiber);
   static void switch_to(Fiber& from, Fiber& to) { jump(from, to, false); }
   [[noreturn]] static void finish(Fiber& from, Fiber& to);
+  /// Whether an address lies on its stack.
+  bool owns(const void* address) const {
+    return static_cast<std::size_t>(static_cast<const char*>(address) - static_cast<const char*>(bottom_)) <
+           size_;
+  }
 
  private:
   static void jump(Fiber& from, Fiber& to, bool from_ends);

@@ -23,6 +23,11 @@ class SharedArena {
   void* dynamic() const { return dynamic_; }
   /// Null: the block's variables exceed the limits.
   void* variable(const void* key, std::size_t bytes);
+  bool owns(const void* address) const {
+    return static_cast<std::size_t>(static_cast<const char*>(address) - memory_) < kBytes;
+  }
+  /// Of the variables made so far.
+  std::size_t static_bytes() const { return static_bytes_; }
   /// Eight bytes: what ThreadSanitizer knows a meeting point by.
   void* tag(unsigned index) { return tags_ + 8 * index; }
 

@@ -10,6 +10,17 @@
 
 #include "engine/emulator/runtime.hpp"
 
+// A program may hold kernels for the emulator and for the profiler (engine/profiler): what they call must not
+// have the same names.
+#if defined(FOVEA_PROFILE)
+#include "engine/profiler/hooks.hpp"
+#define FOVEA_DIALECT profiled_cuda
+#define FOVEA_RUNTIME fovea::simt::profile
+#else
+#define FOVEA_DIALECT emulated_cuda
+#define FOVEA_RUNTIME fovea::simt
+#endif
+
 #define __global__
 #define __device__
 #define __host__
@@ -23,17 +34,33 @@
 // ---- built-in variables and vector types
 // ---------------------------------------------------------------------
 
+#if defined(FOVEA_PROFILE)
+#define threadIdx (fovea::simt::profile::thread_index())
+#define blockIdx (fovea::simt::profile::block_index())
+#define blockDim (fovea::simt::profile::block_size())
+#define gridDim (fovea::simt::profile::grid_size())
+#else
 #define threadIdx (fovea::simt::self().thread_index)
 #define blockIdx (fovea::simt::self().block_index)
 #define blockDim (fovea::simt::self().block_size)
 #define gridDim (fovea::simt::self().grid_size)
+#endif
+
+inline namespace FOVEA_DIALECT {
+
 constexpr int warpSize = 32;
 
+#if defined(FOVEA_PROFILE)
+FOVEA_PROFILED_VECTOR2(float2, float);
+FOVEA_PROFILED_VECTOR4(float4, float);
+FOVEA_PROFILED_VECTOR2(double2, double);
+FOVEA_PROFILED_VECTOR2(int2, int);
+FOVEA_PROFILED_VECTOR4(int4, int);
+FOVEA_PROFILED_VECTOR2(uint2, unsigned);
+FOVEA_PROFILED_VECTOR4(uint4, unsigned);
+#else
 struct alignas(8) float2 {
   float x, y;
-};
-struct float3 {
-  float x, y, z;
 };
 struct alignas(16) float4 {
   float x, y, z, w;
@@ -53,6 +80,10 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
+#endif
+struct float3 {
+  float x, y, z;
+};
 
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float3 make_float3(float x, float y, float z) { return {x, y, z}; }
@@ -68,13 +99,16 @@ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 
 using FoveaSite = fovea::simt::Site;
 
-inline void __syncthreads(FoveaSite site = FoveaSite::here()) { fovea::simt::block_barrier(site); }
+inline void __syncthreads(FoveaSite site = FoveaSite::here()) { FOVEA_RUNTIME::block_barrier(site); }
 
 inline void __syncwarp(unsigned mask = ~0u, FoveaSite site = FoveaSite::here()) {
-  fovea::simt::warp_barrier(mask, site);
+  FOVEA_RUNTIME::warp_barrier(mask, site);
 }
 
+}  // namespace FOVEA_DIALECT
+
 namespace fovea::simt {
+inline namespace FOVEA_DIALECT {
 
 // What copies move. Not memcpy and memset: compilers expand small ones where ThreadSanitizer does not see
 // them.
@@ -85,12 +119,15 @@ T shuffle(WarpOp op, unsigned mask, T value, int argument, int width, Site site)
   static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "a 32-bit or 64-bit number");
   std::uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof(T));
-  bits = warp_shuffle(op, mask, bits, argument, width, site);
+  bits = FOVEA_RUNTIME::warp_shuffle(op, mask, bits, argument, width, site);
   std::memcpy(&value, &bits, sizeof(T));
   return value;
 }
 
+}  // namespace FOVEA_DIALECT
 }  // namespace fovea::simt
+
+inline namespace FOVEA_DIALECT {
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int lane, int width = 32, FoveaSite site = FoveaSite::here()) {
@@ -116,15 +153,15 @@ T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32, FoveaSite s
 }
 
 inline unsigned __ballot_sync(unsigned mask, int predicate, FoveaSite site = FoveaSite::here()) {
-  return fovea::simt::warp_ballot(fovea::simt::WarpOp::ballot, mask, predicate != 0, site);
+  return FOVEA_RUNTIME::warp_ballot(fovea::simt::WarpOp::ballot, mask, predicate != 0, site);
 }
 
 inline int __any_sync(unsigned mask, int predicate, FoveaSite site = FoveaSite::here()) {
-  return fovea::simt::warp_ballot(fovea::simt::WarpOp::any, mask, predicate != 0, site) != 0;
+  return FOVEA_RUNTIME::warp_ballot(fovea::simt::WarpOp::any, mask, predicate != 0, site) != 0;
 }
 
 inline int __all_sync(unsigned mask, int predicate, FoveaSite site = FoveaSite::here()) {
-  return fovea::simt::warp_ballot(fovea::simt::WarpOp::all, mask, predicate == 0, site) == 0;
+  return FOVEA_RUNTIME::warp_ballot(fovea::simt::WarpOp::all, mask, predicate == 0, site) == 0;
 }
 
 // ---- atomics and memory
@@ -190,3 +227,5 @@ template <class T>
 constexpr T max(T a, T b) {
   return a < b ? b : a;
 }
+
+}  // namespace FOVEA_DIALECT

@@ -1,5 +1,5 @@
 // The hand-written CUDA kernels: what each .cu file puts into which member of the table. Compiled by nvcc in
-// namespace cuda, for the emulator in namespace emulated.
+// namespace cuda, for the emulator in namespace emulated, for the profiler in namespace profiled.
 #pragma once
 #include "kernels/tables.hpp"
 
@@ -38,6 +38,10 @@ FOVEA_CUDA_FILLS(X)
 namespace emulated {
 FOVEA_CUDA_FILLS(X)
 }  // namespace emulated
+
+namespace profiled {
+FOVEA_CUDA_FILLS(X)
+}  // namespace profiled
 #undef X
 
 }  // namespace fovea
