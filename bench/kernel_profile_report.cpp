@@ -168,6 +168,7 @@ std::string lines_of(const std::vector<Frame>& frames) {
 
 void print_lines(std::FILE* out, const LaunchProfile& launch, const std::string& kernel) {
   std::vector<const void*> addresses;
+  addresses.reserve(launch.places.size());
   for (const Place& place : launch.places) addresses.push_back(static_cast<const char*>(place.at) - 1);
   const std::vector<std::vector<Frame>> frames = simt::profile::frames_of(addresses);
   std::map<std::pair<std::string, Kind>, Counts> by_line;

@@ -218,6 +218,7 @@ unsigned warp_ballot(WarpOp op, unsigned mask, bool predicate, Site site) {
 
 namespace profile = fovea::simt::profile;
 
+// NOLINTBEGIN(bugprone-reserved-identifier): the compiler chose the names.
 extern "C" {
 
 #define ACCESS(bytes)                                                                               \
@@ -253,3 +254,4 @@ int __tsan_atomic32_fetch_add(volatile int* a, int value, int) {
   return __atomic_fetch_add(a, value, __ATOMIC_RELAXED);
 }
 }
+// NOLINTEND(bugprone-reserved-identifier)

@@ -10,8 +10,8 @@ namespace fovea::simt::profile {
 
 // Const and pure are not true to the letter, since these functions count: they let the compiler share and
 // move calls just as far as it may move the instructions they stand for.
-#define FOVEA_AS_ARITHMETIC __attribute__((const, nothrow))
-#define FOVEA_AS_LOAD __attribute__((pure, nothrow))
+#define FOVEA_AS_ARITHMETIC __attribute__((const))
+#define FOVEA_AS_LOAD __attribute__((pure))
 
 FOVEA_AS_ARITHMETIC uint3 thread_index();
 FOVEA_AS_ARITHMETIC uint3 block_index();

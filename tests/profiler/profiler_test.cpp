@@ -212,6 +212,9 @@ TEST_CASE("a sample of the blocks scales to the launch") {
         doctest::Approx(1.5 * 32 * 4 * blocks).epsilon(4.0 / 96));
   CHECK(touched_sectors(launch, &Page::read) == 8);
   CHECK(touched_sectors(launch, &Page::written) == 64 * 4);
+  // 16 blocks write a page: blocks spread over the grid meet most of the 63.
+  CHECK(std::count_if(launch.pages.begin(), launch.pages.end(),
+                      [](const auto& page) { return page.second.written != 0; }) >= 45);
 
   const SamplingScope whole(Sampling{});  // cheap enough to run whole
   const LaunchProfile every = profile_of([&] { planted::uneven(to.data(), from.data(), blocks); });
