@@ -193,6 +193,7 @@ void print_report(const std::string& workload, std::vector<EntryReport> entries,
                   Outside& outside) {
   const Names names(entries);
   std::vector<Line> lines;
+  lines.reserve(entries.size());
   for (EntryReport& entry : entries) lines.push_back(predicted(std::move(entry), names, options.registers));
   std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) {
     return a.seconds * a.report.calls > b.seconds * b.report.calls;

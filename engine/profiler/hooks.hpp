@@ -68,6 +68,7 @@ void run(const Launch& launch, const Kernel& kernel);
 
 }  // namespace fovea::simt::profile
 
+// NOLINTBEGIN(bugprone-macro-parentheses): types take none.
 // CUDA's vector types: copies are accesses of all their values at once, wherever the copy lies.
 #define FOVEA_PROFILED_VECTOR2(V, T)                                        \
   struct alignas(2 * sizeof(T)) V {                                         \
@@ -97,3 +98,4 @@ void run(const Launch& launch, const Kernel& kernel);
       return *this;                                                         \
     }                                                                       \
   }
+// NOLINTEND(bugprone-macro-parentheses)
