@@ -33,8 +33,8 @@ constexpr const char* kHelp = R"(tools/kernel-profile: profiles the CUDA kernels
 
 Counts. A training step of each workload runs on the CPU. Each first call of a kernel entry with some sizes
 first runs the CUDA kernel in the SIMT emulator, compiled so that every load and store calls the profiler; the
-operands are the real ones. Of a large launch 64 blocks spread over the grid are run (8 where they are
-expensive, all where the launch is small) and counts are scaled to the grid. A request is what an instruction
+operands are the real ones. Launches of up to 20 million accesses run whole; of larger ones 64 blocks spread over
+the grid (8 at least, where they are expensive), whose counts are scaled; what other blocks had left is zero. A request is what an instruction
 does for the lanes of a warp at once: lanes run one after the other and the n-th execution by each since they
 last met in a barrier or warp operation is taken for the same. Loads are those that g++ -O2 leaves; index
 arithmetic, double precision and multiplications or additions outside gpu::fma are not counted.

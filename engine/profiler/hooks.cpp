@@ -102,8 +102,10 @@ class SpreadBlocks {
 
 }  // namespace
 
-bool Sampling::enough(std::uint64_t run, std::uint64_t cost) const {
-  return (run >= blocks && cost >= cheap) || (run >= fewest_blocks && cost >= expensive);
+bool Sampling::enough(std::uint64_t run, std::uint64_t cost, std::uint64_t of_blocks) const {
+  const bool sampled = run >= blocks || (run >= fewest_blocks && cost >= expensive);
+  return sampled && static_cast<double>(cost) / static_cast<double>(run) * static_cast<double>(of_blocks) >
+                        static_cast<double>(whole);
 }
 
 Sampling& sampling() {
@@ -131,7 +133,8 @@ void run(const Launch& launch, const Kernel& kernel) {
   SpreadBlocks blocks(profile.blocks);
   worker->begin_launch();
   std::exception_ptr error;
-  while (!error && profile.sampled < profile.blocks && !sampling().enough(profile.sampled, requests.cost())) {
+  while (!error && profile.sampled < profile.blocks &&
+         !sampling().enough(profile.sampled, requests.cost(), profile.blocks)) {
     requests.begin_block(profile.threads());
     worker->run_block(counted, blocks.next());
     error = worker->take_error();

@@ -56,14 +56,15 @@ struct LaunchProfile {
   Counts total(Kind kind) const;
 };
 
-/// How many blocks of a launch are run: `blocks` of them, and further ones while they have been cheap, so
-/// that small launches (whose results later ones may take for indices) run whole; fewer where blocks are
-/// expensive. Cost is counted in accesses and multiply-adds of threads.
+/// How many blocks of a launch are run: `blocks` of them, but fewer where they are expensive, and all where
+/// the whole launch is cheap by what they cost. Launches that leave indices for later ones must be whole: the
+/// sort of a point readout at the largest workload takes a quarter of this. Cost is counted in accesses and
+/// multiply-adds of threads.
 struct Sampling {
   std::uint64_t blocks = 64, fewest_blocks = 8;
-  std::uint64_t cheap = 4'000'000, expensive = 100'000'000;
+  std::uint64_t whole = 20'000'000, expensive = 100'000'000;
 
-  bool enough(std::uint64_t run, std::uint64_t cost) const;
+  bool enough(std::uint64_t run, std::uint64_t cost, std::uint64_t of_blocks) const;
 };
 
 Sampling& sampling();
