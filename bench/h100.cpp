@@ -95,8 +95,10 @@ Prediction predict(const LaunchProfile& launch, double unique_bytes, unsigned re
   const auto per_block = [&](auto count) {
     return static_cast<double>(count) / static_cast<double>(launch.sampled);
   };
-  const double issued = per_block(launch.total(Kind::fma).requests + launch.total(Kind::barrier).requests +
-                                  global.requests + shared.requests);
+  const double tensor = per_block(launch.total(Kind::mma).requests);
+  const double issued =
+      tensor + per_block(launch.total(Kind::fma).requests + launch.total(Kind::barrier).requests +
+                         global.requests + shared.requests);
   const double sectors_at_once = kBankBytes / simt::profile::kSectorBytes;
   const double passes = per_block(shared.passes) +
                         std::max(per_block(global.requests), per_block(global.sectors) / sectors_at_once);
@@ -108,7 +110,7 @@ Prediction predict(const LaunchProfile& launch, double unique_bytes, unsigned re
   Prediction result;
   result.resident = resident_blocks(launch, registers);
   result.waves = std::ceil(blocks / (kMultiprocessors * result.resident));
-  result.fma = busiest * issued / (kIssue * kClock);
+  result.fma = busiest * std::max(issued / kIssue, tensor * kMmaCycles) / kClock;
   result.shared = busiest * passes / kClock;
   result.memory =
       std::max({unique_bytes / kMemory, blocks * block_bytes / kL2, busiest * block_bytes / kL2Port});

@@ -12,9 +12,13 @@ constexpr double kFlops = kMultiprocessors * 128 * 2 * kClock;  // 66.9 TFLOP/s
 constexpr double kMemory = 3.35e12;                             // bytes/s
 constexpr double kL2 = 5.5e12;                                  // bytes/s, of all multiprocessors together
 constexpr double kL2Port = 64 * kClock;                         // bytes/s, of one
-constexpr double kIssue = 4;             // instructions of warps that a multiprocessor begins in a cycle
-constexpr double kBankBytes = 128;       // of shared memory or L1, in a cycle of a multiprocessor
-constexpr double kLaunchSeconds = 2e-6;  // between the launches of a graph; in no ratio
+constexpr double kIssue = 4;  // instructions of warps that a multiprocessor begins in a cycle
+// Cycles of a multiprocessor for one mma.m16n8k8 of tf32: 495 TFLOP/s would be 1.1, of which mma.sync reaches
+// little more than half.
+constexpr double kMmaCycles = 2;
+constexpr double kMmaProducts = 16 * 8 * 8 / 3.0;  // of f32, each of which takes three of tf32
+constexpr double kBankBytes = 128;                 // of shared memory or L1, in a cycle of a multiprocessor
+constexpr double kLaunchSeconds = 2e-6;            // between the launches of a graph; in no ratio
 
 /// Registers of a thread by kernel, from the JSON of tools/kernel-report.
 class Registers {

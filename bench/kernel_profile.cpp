@@ -37,7 +37,7 @@ operands are the real ones. Launches of up to 20 million accesses run whole; of 
 the grid (8 at least, where they are expensive), whose counts are scaled; what other blocks had left is zero. A request is what an instruction
 does for the lanes of a warp at once: lanes run one after the other and the n-th execution by each since they
 last met in a barrier or warp operation is taken for the same. Loads are those that g++ -O2 leaves; index
-arithmetic, double precision and multiplications or additions outside gpu::fma are not counted.
+arithmetic, double precision and multiplications or additions outside gpu::fma and mma are not counted.
 
 Columns. Lines of entries: requested bytes of global memory relative to every operand once (point readout: to
 what its limit is of), unique ones (every 32-byte sector of a launch once, scratch included) to the operands,
@@ -48,7 +48,8 @@ of floats takes 4, of float4 16), bank passes relative to those without conflict
 barriers of a block, multiply-adds of lanes in 10^9, microseconds at the three roofs, the slowest roof.
 
 Prediction for an H100 SXM of 132 multiprocessors at 1.98 GHz: the slowest of
-  fma     multiply-adds, memory requests and barriers, each an instruction of a warp, 4 a cycle: 66.9 TFLOP/s
+  fma     multiply-adds, memory requests and barriers, each an instruction of a warp, 4 a cycle: 66.9 TFLOP/s;
+          or the tensor cores, 2 cycles for an mma of 16 x 8 x 8 (three of tf32 for one of f32: 89 TFLOP/s)
   shared  bank passes of shared memory, and global requests through the same 128 bytes a cycle
   memory  unique bytes at 3.35 TB/s; distinct sectors of each block at 5.5 TB/s of the L2 cache, and at 64
           bytes a cycle of a multiprocessor

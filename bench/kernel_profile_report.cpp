@@ -66,7 +66,9 @@ Line predicted(EntryReport report, const Names& names, const h100::Registers& re
     line.seconds += line.predictions.back().seconds();
     line.requested += one.requested;
     line.unique += one.unique;
-    line.fma_lanes += 32.0 * static_cast<double>(one.launch.total(Kind::fma).requests) * one.launch.scale();
+    line.fma_lanes +=
+        one.launch.scale() * (32.0 * static_cast<double>(one.launch.total(Kind::fma).requests) +
+                              h100::kMmaProducts * static_cast<double>(one.launch.total(Kind::mma).requests));
   }
   line.fma_floor = report.work.flops / h100::kFlops;
   line.floor = std::max(line.fma_floor, report.work.bytes / h100::kMemory);
@@ -148,6 +150,8 @@ const char* name(Kind kind) {
       return "shared store";
     case Kind::fma:
       return "fma";
+    case Kind::mma:
+      return "mma";
     case Kind::barrier:
       return "barrier";
   }

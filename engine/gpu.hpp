@@ -282,12 +282,12 @@ __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const float (&a)
 #endif
 }
 #else
-inline void mma_m16n8k8_tf32(float (&d)[4], const float (&a)[4], const float (&b)[2],
-                             simt::Site site = simt::Site::here()) {
+__forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const float (&a)[4], const float (&b)[2],
+                                      simt::Site site = simt::Site::here()) {
   float ra[4], rb[2];
   for (int i = 0; i < 4; ++i) ra[i] = to_tf32(a[i]);
   for (int i = 0; i < 2; ++i) rb[i] = to_tf32(b[i]);
-  simt::warp_mma_m16n8k8(d, ra, rb, site);
+  FOVEA_RUNTIME::warp_mma_m16n8k8(d, ra, rb, site);
 }
 #endif
 

@@ -215,6 +215,12 @@ unsigned warp_ballot(WarpOp op, unsigned mask, bool predicate, Site site) {
   return simt::warp_ballot(op, mask, predicate, site);
 }
 
+void warp_mma_m16n8k8(float (&d)[4], const float (&a)[4], const float (&b)[2], Site site) {
+  running().requests.execute(running_thread->linear, __builtin_return_address(0), Kind::mma);
+  arrive(~0u);
+  simt::warp_mma_m16n8k8(d, a, b, site);
+}
+
 }  // namespace fovea::simt::profile
 
 // ---- what -fsanitize=thread calls

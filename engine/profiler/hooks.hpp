@@ -55,6 +55,7 @@ void block_barrier(Site site);
 void warp_barrier(unsigned mask, Site site);
 std::uint64_t warp_shuffle(WarpOp op, unsigned mask, std::uint64_t bits, int argument, int width, Site site);
 unsigned warp_ballot(WarpOp op, unsigned mask, bool predicate, Site site);
+void warp_mma_m16n8k8(float (&d)[4], const float (&a)[4], const float (&b)[2], Site site);
 
 /// What a launch has besides its Launch: the kernel's address, by which it is known, and the size of its
 /// arguments, which are constants on a GPU.

@@ -9,7 +9,7 @@
 
 namespace fovea::simt::profile {
 
-enum class Kind : unsigned char { global_read, global_write, shared_read, shared_write, fma, barrier };
+enum class Kind : unsigned char { global_read, global_write, shared_read, shared_write, fma, mma, barrier };
 
 /// Sums over requests: what one instruction does for the lanes of one warp at once.
 struct Counts {

@@ -3,6 +3,9 @@
 // A block takes 32 neurons (lanes, so that loads are coalesced) and kRows rows of (batch, frame): every
 // thread sums a few terms in f32, everything above is summed in f64 in an order that depends on the shape
 // only.
+//
+// scale_slope requests 1.5 times its operands (tools/kernel-profile): every thread asks for the upstream
+// gradient, which is one word and comes from the cache.
 #include "kernels/cuda/kernels.hpp"
 #include "kernels/cuda/loss_reduction.hpp"
 #include "kernels/cuda/math.hpp"

@@ -1,7 +1,7 @@
 #include "tests/profiler/planted_kernels.hpp"
 
 #include "engine/gpu.hpp"
-#include "kernels/cuda/vector_access.hpp"
+#include "kernels/cuda/vectors.hpp"
 
 namespace fovea::planted {
 namespace {
@@ -18,7 +18,7 @@ __global__ void strided_copy_kernel(float* to, const float* from, int stride) {
 
 __global__ void vector_copy_kernel(float* to, const float* from) {
   const unsigned i = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
-  store<true>(to + i, load<true>(from + i, 4), 4);
+  store(to + i, load<4>(from + i));
 }
 
 __global__ void async_copy_kernel(float* to, const float* from) {
@@ -28,7 +28,7 @@ __global__ void async_copy_kernel(float* to, const float* from) {
   gpu::cp_commit();
   gpu::cp_wait<0>();
   __syncthreads();
-  store<true>(to + i, load<true>(&tile[4 * threadIdx.x], 4), 4);
+  store(to + i, load<4>(&tile[4 * threadIdx.x]));
 }
 
 __global__ void column_kernel(float* to, int row) {
@@ -83,6 +83,12 @@ __global__ void rounds_kernel(float* to, int rounds) {
   to[threadIdx.x] = value;
 }
 
+__global__ void products_kernel(float* to, int count) {
+  float sums[4] = {};
+  for (int i = 0; i < count; ++i) gpu::mma_m16n8k8_tf32(sums, {1.f, 1.f, 1.f, 1.f}, {2.f, 2.f});
+  to[threadIdx.x] = sums[0];
+}
+
 }  // namespace
 
 void strided_copy(float* to, const float* from, unsigned blocks, int stride) {
@@ -103,5 +109,6 @@ void triangle(float* to, bool meeting) { gpu::launch(triangle_kernel, 1, 32, 0, 
 void uneven(float* to, const float* from, unsigned blocks) {
   gpu::launch(uneven_kernel, blocks, 32, 0, nullptr, to, from);
 }
+void products(float* to, int count) { gpu::launch(products_kernel, 1, 32, 0, nullptr, to, count); }
 
 }  // namespace fovea::planted

@@ -24,6 +24,8 @@ void rounds(float* to, int rounds);
 void triangle(float* to, bool meeting);
 /// Block b loads b % 2 + 1 times.
 void uneven(float* to, const float* from, unsigned blocks);
+/// One warp adds `count` products of 16 x 8 x 8.
+void products(float* to, int count);
 
 // Lines of planted_kernels.cu.
 constexpr unsigned kLoadLine = 15, kFmaLine = 78;

@@ -169,6 +169,15 @@ TEST_CASE("barriers and multiply-adds") {
   CHECK(launch.total(Kind::fma).lanes == 5 * (2 * 64 + 2));
 }
 
+TEST_CASE("products of tensor cores are requests of a warp, and multiply") {
+  Array to(32);
+  const LaunchProfile launch = profile_of([&] { planted::products(to.data(), 3); });
+  CHECK(launch.total(Kind::mma).requests == 3);
+  CHECK(launch.total(Kind::mma).lanes == 3 * 32);
+  CHECK(launch.total(Kind::fma).requests == 0);
+  CHECK(to.data()[7] == 3 * 8 * 2.0f);
+}
+
 TEST_CASE("places have lines, kernels have names") {
   Array from(1024), to(1024);
   const auto line_of = [](const LaunchProfile& launch, Kind kind) {
@@ -192,7 +201,7 @@ TEST_CASE("places have lines, kernels have names") {
     const std::vector<Frame> frames = frames_of({static_cast<const char*>(place.at) - 1})[0];
     CHECK(frames.back().file.find("planted_kernels.cu") != std::string::npos);
     CHECK(std::any_of(frames.begin(), frames.end(), [](const Frame& frame) {
-      return frame.file.find("vector_access.hpp") != std::string::npos;
+      return frame.file.find("vectors.hpp") != std::string::npos;
     }));
   }
 }
