@@ -137,21 +137,16 @@ def headers():
                             "-include", header, "-x", "c++", "/dev/null"]))
 
 
-def nvcc(archs):
-    """Compiles every kernel for these architectures; warnings are errors."""
+def nvcc_all():
+    """The program with its kernels for every architecture; warnings are errors, and so is a kernel that spills."""
     if not shutil.which("nvcc"):
-        say("nvcc: not here")
+        say("nvcc-all: nvcc is not here")
         TOTALS.add(skipped=1)
         return
-    generate = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs]
-    if len(archs) > 1:
-        generate.append(f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}")
-    os.makedirs(os.path.join(FOLDER, "nvcc"), exist_ok=True)
-    for kernel in tracked("kernels/cuda/*.cu"):
-        out = os.path.join(FOLDER, "nvcc", os.path.basename(kernel) + ".o")
-        check(f"nvcc {kernel} for {', '.join(archs)}",
-              call(["nvcc", "-std=c++20", "-O3", "-fmad=false", "-Werror=all-warnings", "-Xcompiler=-ffp-contract=off,-Wall",
-                    "-Iinclude", "-I.", *generate, "-c", kernel, "-o", out]))
+    built = configure_and_build("nvcc-all", ["--buildtype=release", "-Dcuda=enabled", "-Demulator=enabled"], targets=["fovea:executable"])
+    check("nvcc for every architecture", built)
+    if built:
+        check("no kernel spills", call_quietly(["tools/kernel-report", "--build", os.path.join(FOLDER, "nvcc-all")], os.environ))
 
 
 def peers():
@@ -234,7 +229,7 @@ PARTS = {
     "thread": lambda: suite("thread", [*SANITIZED, "-Db_sanitize=thread", "-Dtraining=disabled"], THREADED),
     "headers": headers,
     "style": style,
-    "nvcc-all": lambda: nvcc(["75", "80", "86", "89", "90"]),
+    "nvcc-all": nvcc_all,
     "clang": lambda: suite("clang", [*RELEASE, "-Dcuda=disabled", "-Dbench=disabled"], environment={"CC": "clang", "CXX": "clang++"}),
     "scale": scale,
     "peers": peers,
