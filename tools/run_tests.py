@@ -146,7 +146,17 @@ def nvcc_all():
     built = configure_and_build("nvcc-all", ["--buildtype=release", "-Dcuda=enabled", "-Demulator=enabled"], targets=["fovea:executable"])
     check("nvcc for every architecture", built)
     if built:
+        check("size of the program with CUDA", call(
+            ["python3", "tests/program_size_test.py", os.path.join(FOLDER, "nvcc-all", "cli", "fovea"), "--cuda", "true"]))
         check("no kernel spills", call_quietly(["tools/kernel-report", "--build", os.path.join(FOLDER, "nvcc-all")], os.environ))
+
+
+def bare():
+    """The size of the program without CUDA and without what is for tests."""
+    built = configure_and_build("bare", ["--buildtype=release", "-Dcuda=disabled", "-Demulator=disabled", "-Dtests=false", "-Dbench=disabled"],
+                                targets=["fovea:executable"])
+    check("size of the program without CUDA",
+          built and call(["python3", "tests/program_size_test.py", os.path.join(FOLDER, "bare", "cli", "fovea")]))
 
 
 def peers():
@@ -230,6 +240,7 @@ PARTS = {
     "headers": headers,
     "style": style,
     "nvcc-all": nvcc_all,
+    "bare": bare,
     "clang": lambda: suite("clang", [*RELEASE, "-Dcuda=disabled", "-Dbench=disabled"], environment={"CC": "clang", "CXX": "clang++"}),
     "scale": scale,
     "peers": peers,
@@ -239,7 +250,7 @@ PARTS = {
 }
 GATE = ["release", "headers", "style", "address", "thread", "fuzz"]
 SETS = {"--quick": ["quick"], "--sanitize": ["address", "thread"], "--gate": GATE,
-        "--all": [*GATE, "nvcc-all", "clang", "scale", "peers", "damaged-hdf5", "fuzz-long"]}
+        "--all": [*GATE, "nvcc-all", "bare", "clang", "scale", "peers", "damaged-hdf5", "fuzz-long"]}
 
 
 def main():
