@@ -30,6 +30,7 @@ Status version(const DeviceChoice& choice) {
     return 0;
   }
   const Device cpu = cpu_device(choice.threads);
+  fmt::print("runs on: {}\n", to_string(chosen.kind()));
   fmt::print("cpu: {} threads, instruction sets {} (in use: {})\n", cpu.threads(), isas,
              to_string(cpu.isa()));
   print_kernels("cpu kernels", cpu);

@@ -26,6 +26,8 @@ class Memory {
   virtual void copy_to_host(void* host, const void* device, std::size_t bytes);
   virtual void copy_from_host(void* device, const void* host, std::size_t bytes);
   virtual void copy(void* to, const void* from, std::size_t bytes);
+  /// Bytes that can still be allocated; more may be refused.
+  virtual std::size_t available() const;
   MemoryStatistics statistics() const;
 
  protected:

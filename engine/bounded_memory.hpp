@@ -19,6 +19,7 @@ class BoundedMemory : public Memory {
       throw MemoryBoundError("memory", text("more than ", most_, " bytes are needed"));
     return Memory::allocate(bytes);
   }
+  std::size_t available() const override { return most_ - statistics().bytes_in_use; }
 
  private:
   std::size_t most_;

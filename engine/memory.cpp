@@ -9,6 +9,7 @@
 #include "engine/backend.hpp"
 #include "engine/sanitized.hpp"
 #include "engine/storage.hpp"
+#include "engine/system_memory.hpp"
 
 namespace fovea {
 
@@ -50,6 +51,8 @@ void* Memory::allocate(std::size_t bytes) {
   count_allocation(bytes);
   return memory;
 }
+
+std::size_t Memory::available() const { return available_memory(); }
 
 void Memory::release(void* memory, std::size_t bytes) {
   const std::size_t size = rounded_up(std::max<std::size_t>(bytes, 1), 64);

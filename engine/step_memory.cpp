@@ -56,6 +56,15 @@ StepMemory::Scope::~Scope() {
   memory_.finish();
 }
 
+std::shared_ptr<Slab> StepMemory::make_slab(const Plan& plan, const std::string& signature) const {
+  try {
+    return std::make_shared<Slab>(backend_, plan.bytes);
+  } catch (const DeviceError& error) {
+    throw DeviceError("memory", text("the plan of ", signature, " has ", plan.allocations.size(),
+                                     " tensors in ", plan.bytes, " bytes: ", error.what()));
+  }
+}
+
 void StepMemory::begin(const std::string& signature) {
   active_ = &plans_[signature];
   replaying_ = active_->ready;
@@ -67,7 +76,7 @@ void StepMemory::begin(const std::string& signature) {
     slab_.reset();  // what a recording takes must not come on top of it
   } else if (!slab_ || slab_->bytes < active_->bytes) {
     slab_.reset();  // never two
-    slab_ = std::make_shared<Slab>(backend_, active_->bytes);
+    slab_ = make_slab(*active_, signature);
   }
 }
 

@@ -69,6 +69,8 @@ class StepMemory {
   /// Place of the next allocation in the slab, null for ordinary memory; notes it when recording.
   std::byte* take(std::size_t bytes, std::uint64_t* recording, std::size_t* ticket);
   static void give_back(std::uint64_t recording, std::size_t ticket);
+  /// DeviceError with the figures of the plan where the device has no room for it.
+  std::shared_ptr<Slab> make_slab(const Plan& plan, const std::string& signature) const;
   void begin(const std::string& signature);
   void finish();
   void place(Plan& plan) const;

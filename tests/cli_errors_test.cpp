@@ -25,6 +25,28 @@ TEST_CASE("every command has help with an example") {
   CHECK(version.out.rfind("fovea ", 0) == 0);
 }
 
+TEST_CASE("without a GPU the program runs on the CPU, says why, and refuses --device cuda") {
+  const TemporaryFolder folder;
+  const auto version = run_command(folder.path(), {"version"});
+  CAPTURE(version.out);
+  CHECK(version.status == 0);
+  const std::string label = "\ncuda: ";
+  const std::size_t at = version.out.find(label);
+  if (at == std::string::npos) {  // there is one
+    CHECK(contains(version.out, "\nruns on: cuda\n"));
+    CHECK(contains(version.out, "\ncuda kernels\n"));
+    CHECK(run_command(folder.path(), {"version", "--device", "cuda"}).status == 0);
+    return;
+  }
+  CHECK(contains(version.out, "\nruns on: cpu\n"));
+  const std::size_t begin = at + label.size();
+  const std::string why = version.out.substr(begin, version.out.find('\n', begin) - begin);
+  CHECK(why.rfind(FOVEA_CUDA ? "[cuda] no CUDA device: " : "[device] this build has no CUDA: ", 0) == 0);
+  const auto refused = run_command(folder.path(), {"version", "--device", "cuda"});
+  CHECK(refused.status == 1);
+  CHECK(refused.err == "fovea: " + why + "\n");
+}
+
 TEST_CASE("unknown commands and options and missing arguments exit with 2") {
   const TemporaryFolder folder;
   const std::vector<std::vector<std::string>> wrong{

@@ -15,9 +15,9 @@ std::size_t size(std::int64_t count) { return static_cast<std::size_t>(count); }
 
 std::vector<float> uniform(std::size_t count, unsigned seed, double low, double high) {
   std::mt19937 generator(seed);
-  std::uniform_real_distribution<double> distribution(low, high);
   std::vector<float> values(count);
-  for (float& value : values) value = static_cast<float>(distribution(generator));
+  for (float& value : values)
+    value = static_cast<float>(low + (high - low) * 0x1p-32 * static_cast<double>(generator()));
   return values;
 }
 

@@ -46,6 +46,32 @@ TEST_CASE("a step's second run takes all its memory from the plan") {
   CHECK(memory.planned_bytes("step") < 150 * 4 + 200);  // c lies where a was
 }
 
+TEST_CASE("a plan that the device has no room for is told with its figures") {
+  class FullMemory : public Memory {
+   public:
+    void* allocate(std::size_t bytes) override {
+      if (full) throw DeviceError("memory", "full");
+      return Memory::allocate(bytes);
+    }
+    bool full = false;
+  };
+  const Device device = cpu_device(1);
+  const auto full = std::make_shared<FullMemory>();
+  device.backend().memory = full;
+  StepMemory memory(device);
+  const auto step = [&] {
+    const StepMemory::Scope scope(memory, "step 7");
+    const Tensor a({100}, DType::f32, device), b({50}, DType::f32, device);
+  };
+  step();
+  full->full = true;
+  CHECK_THROWS_WITH_AS(step(), "[memory] the plan of step 7 has 2 tensors in 704 bytes: [memory] full",
+                       DeviceError);
+  full->full = false;
+  step();
+  CHECK(device.memory().bytes_in_use == 704);
+}
+
 TEST_CASE("a tensor kept from a planned step stays valid") {
   const Device device = cpu_device(1);
   StepMemory memory(device);

@@ -1,12 +1,13 @@
 // Holds the CUDA kernels against the f64 reference, run by the emulator and, where there is one, on a GPU:
 // values within bounds, nothing written outside, the same bits for every order of threads and blocks and on
-// the GPU, vector accesses or not.
+// the GPU, vector accesses or not, and those whose hash is stored.
 #pragma once
 #include <cstdlib>
 #include <optional>
 
 #include "engine/sanitized.hpp"
 #include "tests/cpu_kernels.hpp"
+#include "tests/kernel_hashes.hpp"
 
 namespace fovea::test {
 
@@ -127,6 +128,7 @@ void check_gpu_kernel(const Inputs& inputs, const std::vector<KernelOutput>& out
     unsigned seed;
     std::size_t offset;
   };
+  const KernelCall call = next_kernel_call();
   std::vector<std::vector<float>> first;
   for (const Order order : {Order{1, 0, 0}, Order{2, 1, 1}, Order{1, 20, 0}}) {
     if (sanitized && order.seed == 20) break;                     // two orders are slow enough there
@@ -140,6 +142,7 @@ void check_gpu_kernel(const Inputs& inputs, const std::vector<KernelOutput>& out
     else
       check_same(first, actual);
   }
+  if (!first.empty()) check_kernel_hash(call, first, false);
   if (!gpu()) return;
   std::vector<std::vector<float>> on_gpu;
   for (const std::size_t offset : {0u, 1u, 0u}) {
@@ -150,7 +153,9 @@ void check_gpu_kernel(const Inputs& inputs, const std::vector<KernelOutput>& out
     else
       check_same(on_gpu, actual);
   }
-  if (bits == GpuBits::same && !first.empty()) {
+  if (bits == GpuBits::own) return;
+  check_kernel_hash(call, on_gpu, true);
+  if (!first.empty()) {
     INFO("emulator and GPU");
     check_same(first, on_gpu);
   }

@@ -1,4 +1,5 @@
 // The estimate of what training takes beside what it took, and what the system is said to have.
+#include "engine/bounded_memory.hpp"
 #include "engine/sanitized.hpp"
 #include "engine/system_memory.hpp"
 #include "training/memory_estimate.hpp"
@@ -178,9 +179,47 @@ TEST_CASE("training that needs more than there is names both figures") {
   CAPTURE(message);
   CHECK(contains(message, "[memory] training with batches of 100000000"));
   CHECK(contains(message, " MB (a step "));
-  CHECK(contains(message, "the machine has "));
+  CHECK(contains(message, " MB: parameters, gradients and moments "));
+  CHECK(contains(message, " MB, batch "));
+  CHECK(contains(message, " MB, activations and workspace "));
+  CHECK(contains(message, " MB), the machine has "));
   options.data.batch_size = 2;
   CHECK_NOTHROW(check_training_memory(*model, options.training, options.data));
+}
+
+TEST_CASE("training that needs more than its device has is refused with the figures of its plan") {
+  const DataSet data = two_sessions();
+  const RunOptions options = two_epochs();
+  std::vector<Device> devices{cpu_device(1)};
+#if FOVEA_EMULATOR
+  devices.push_back(emulator_device(1));
+#endif
+  for (const Device& device : devices) {
+    CAPTURE(to_string(device.kind()));
+    const auto model_on = [&](std::size_t bytes) {
+      bound_memory(device, bytes);
+      return make_core_readout(architecture(), data.session_options(), {device, DType::f32}, 5);
+    };
+    const auto free = model_on(no_bound);
+    const auto needed = estimate_training_memory(*free, options.training, options.data, no_bound);
+    REQUIRE(needed);
+    const std::size_t parameters = device.memory().bytes_in_use;
+    CHECK(parameters > 0);
+    const auto message = [&](std::size_t left) {
+      const auto model = model_on(parameters + left);
+      CHECK(device.backend().memory->available() == left);
+      return message_of([&] { check_training_memory(*model, options.training, options.data); });
+    };
+    CHECK(message(needed->peak()) == "no error");
+    const std::string refused = message(needed->peak() - 1);
+    CAPTURE(refused);
+    CHECK(contains(refused, "[memory] training with batches of "));
+    CHECK(contains(refused, " needs "));
+    CHECK(contains(refused, " MB: parameters, gradients and moments "));
+    CHECK(contains(refused, " MB, batch "));
+    CHECK(contains(refused, " MB, activations and workspace "));
+    CHECK(contains(message(needed->model), " needs more, the machine has "));
+  }
 }
 
 TEST_CASE("what the system says of memory") {

@@ -137,21 +137,26 @@ def headers():
                             "-include", header, "-x", "c++", "/dev/null"]))
 
 
-def nvcc(archs):
-    """Compiles every kernel for these architectures; warnings are errors."""
+def nvcc_all():
+    """The program with its kernels for every architecture; warnings are errors, and so is a kernel that spills."""
     if not shutil.which("nvcc"):
-        say("nvcc: not here")
+        say("nvcc-all: nvcc is not here")
         TOTALS.add(skipped=1)
         return
-    generate = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs]
-    if len(archs) > 1:
-        generate.append(f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}")
-    os.makedirs(os.path.join(FOLDER, "nvcc"), exist_ok=True)
-    for kernel in tracked("kernels/cuda/*.cu"):
-        out = os.path.join(FOLDER, "nvcc", os.path.basename(kernel) + ".o")
-        check(f"nvcc {kernel} for {', '.join(archs)}",
-              call(["nvcc", "-std=c++20", "-O3", "-fmad=false", "-Werror=all-warnings", "-Xcompiler=-ffp-contract=off,-Wall",
-                    "-Iinclude", "-I.", *generate, "-c", kernel, "-o", out]))
+    built = configure_and_build("nvcc-all", ["--buildtype=release", "-Dcuda=enabled", "-Demulator=enabled"], targets=["fovea:executable"])
+    check("nvcc for every architecture", built)
+    if built:
+        check("size of the program with CUDA", call(
+            ["python3", "tests/program_size_test.py", os.path.join(FOLDER, "nvcc-all", "cli", "fovea"), "--cuda", "true"]))
+        check("no kernel spills", call_quietly(["tools/kernel-report", "--build", os.path.join(FOLDER, "nvcc-all")], os.environ))
+
+
+def bare():
+    """The size of the program without CUDA and without what is for tests."""
+    built = configure_and_build("bare", ["--buildtype=release", "-Dcuda=disabled", "-Demulator=disabled", "-Dtests=false", "-Dbench=disabled"],
+                                targets=["fovea:executable"])
+    check("size of the program without CUDA",
+          built and call(["python3", "tests/program_size_test.py", os.path.join(FOLDER, "bare", "cli", "fovea")]))
 
 
 def peers():
@@ -234,7 +239,8 @@ PARTS = {
     "thread": lambda: suite("thread", [*SANITIZED, "-Db_sanitize=thread", "-Dtraining=disabled"], THREADED),
     "headers": headers,
     "style": style,
-    "nvcc-all": lambda: nvcc(["75", "80", "86", "89", "90"]),
+    "nvcc-all": nvcc_all,
+    "bare": bare,
     "clang": lambda: suite("clang", [*RELEASE, "-Dcuda=disabled", "-Dbench=disabled"], environment={"CC": "clang", "CXX": "clang++"}),
     "scale": scale,
     "peers": peers,
@@ -244,7 +250,7 @@ PARTS = {
 }
 GATE = ["release", "headers", "style", "address", "thread", "fuzz"]
 SETS = {"--quick": ["quick"], "--sanitize": ["address", "thread"], "--gate": GATE,
-        "--all": [*GATE, "nvcc-all", "clang", "scale", "peers", "damaged-hdf5", "fuzz-long"]}
+        "--all": [*GATE, "nvcc-all", "bare", "clang", "scale", "peers", "damaged-hdf5", "fuzz-long"]}
 
 
 def main():

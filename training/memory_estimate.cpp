@@ -163,7 +163,8 @@ std::optional<TrainingMemory> estimate_training_memory(const Model& model, const
 }
 
 void check_training_memory(const Model& model, const TrainingOptions& training, const BatchShapes& batches) {
-  const std::size_t available = available_memory();
+  const Memory& device = *model.placement().device.backend().memory;
+  const std::size_t available = device.available();
   const auto refuse = [&](const std::string& needed) {
     const std::string frames = text(batches.batch_size, " x ", batches.chunk_frames, " frames");
     const std::int64_t samples = batches.form.samples(batches.batch_size, batches.chunk_frames);
@@ -171,12 +172,17 @@ void check_training_memory(const Model& model, const TrainingOptions& training, 
                                      !batches.form.images        ? frames
                                      : batches.chunk_frames == 1 ? text(samples, " images")
                                                                  : text(samples, " images (", frames, ")"),
-                                     " needs ", needed, ", the machine has ", megabytes(available)));
+                                     " needs ", needed, ", the ", device.on_host() ? "machine" : "device",
+                                     " has ", megabytes(available)));
   };
-  const auto memory = estimate_training_memory(model, training, batches, available);
-  if (!memory) refuse("more");
-  if (memory->peak() > available)
-    refuse(text(megabytes(memory->peak()), " (a step ", megabytes(memory->training_step()), ")"));
+  // Measured on the host, even where a device trains that has more than the host.
+  const std::size_t measurable = std::min(available, available_memory());
+  const auto memory = estimate_training_memory(model, training, batches, measurable);
+  if (!memory && measurable == available) refuse("more");
+  if (memory && memory->peak() > available)
+    refuse(text(megabytes(memory->peak()), " (a step ", megabytes(memory->training_step()),
+                ": parameters, gradients and moments ", megabytes(memory->model), ", batch ",
+                megabytes(memory->batch), ", activations and workspace ", megabytes(memory->step), ")"));
 }
 
 }  // namespace fovea

@@ -21,6 +21,11 @@ class CudaMemory : public Memory {
     count_allocation(bytes);
     return memory;
   }
+  std::size_t available() const override {
+    std::size_t free = 0, total = 0;
+    gpu::check(cudaMemGetInfo(&free, &total), "free memory of the device");
+    return free;
+  }
   void release(void* memory, std::size_t bytes) override {
     cudaFree(memory);  // a destructor's work: an error shows at the next launch
     count_release(bytes);

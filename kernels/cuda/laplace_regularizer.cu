@@ -3,7 +3,7 @@
 //
 // First the sums, a thread a centre; then the slopes, which need the energy where it is divided by the norm:
 // a block has a tile of elements and puts what every centre around them gives its taps into shared memory.
-// Its rows of 9 doubles meet in banks (1.8 passes for one); it takes less than a launch.
+// What centres give meets in banks (1.8 passes for one); all of it takes less than a launch.
 #include "kernels/cuda/kernels.hpp"
 #include "kernels/cuda/reduce.hpp"
 #include "kernels/cuda/scratch.hpp"

@@ -156,5 +156,5 @@ TEST_CASE("lines of a kernel") {
   Outside outside;
   const std::string table = printed(entry_of(Rule::none, 1, 0), outside, "vector_copy");
   CHECK(table.find("planted_kernels.cu:") != std::string::npos);
-  CHECK(table.find(" < vector_access.hpp:") != std::string::npos);
+  CHECK(table.find(" < vectors.hpp:") != std::string::npos);
 }
