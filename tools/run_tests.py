@@ -74,7 +74,8 @@ def count_log(folder):
         else:
             TOTALS.add(passed=int(good), failed=int(not good))
         if not good and result["result"] != "SKIP":
-            command = " ".join(result["command"])
+            settings = [f"{name}={value}" for name, value in result.get("env", {}).items() if name.startswith("FOVEA_")]
+            command = " ".join(settings + result["command"])
             say(f"FAILED {result['name']}: run it again with\n  {command}")
     if not results:
         TOTALS.add(failed=1)
