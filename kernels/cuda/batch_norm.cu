@@ -7,118 +7,22 @@
 // blocks found is merged in double precision, in their order.
 //
 // In training the rows are read twice, since no block knows the moments before all of them are read: 3
-// accesses where the operands once are 2, and 5 for 3 in the gradient. Requested bytes are 1.7 and 2.0 times
-// the operands (tools/kernel-profile) with the moments of the channels, which every block reads and the
-// caches hold.
+// accesses where the operands once are 2, and 5 for 3 in the gradient. What the map needs of the channels a
+// block reads once, into shared memory.
 #include "kernels/batch_norm.hpp"
 
+#include "kernels/cuda/batch_norm_layout.hpp"
 #include "kernels/cuda/kernels.hpp"
 #include "kernels/cuda/math.hpp"
 #include "kernels/cuda/reduce.hpp"
 #include "kernels/cuda/scratch.hpp"
-#include "kernels/cuda/vectors.hpp"
 
 namespace fovea::FOVEA_GPU {
 namespace {
 
-constexpr int kMaxThreads = 512, kThreads = 256, kVectors = 8, kFinishThreads = 256;
+constexpr int kFinishThreads = 256;
 constexpr int kBatch =
     4;  // vectors that are loaded before the first is stored: a store may alias what follows
-
-/// How the values are spread over the threads. `pitch` values that a row of vectors covers: the shortest
-/// whole number of rows that is a whole number of vectors; one row where that would be too long for a block.
-/// A block takes `columns` vectors of `groups` such rows at once.
-struct Layout {
-  std::int64_t count, rows;
-  int channels, pitch, columns, groups, chunks, tiles;
-  bool wide;  // one row is a row of vectors, in `tiles` blocks
-
-  int threads() const { return (columns * groups + 31) / 32 * 32; }
-  dim3 grid() const { return dim3(static_cast<unsigned>(chunks), static_cast<unsigned>(tiles)); }
-};
-
-Layout layout_of(const BatchNormShape& s) {
-  const int channels = static_cast<int>(s.channels);
-  const int period = channels % 4 == 0 ? channels / 4 : channels % 2 == 0 ? channels / 2 : channels;
-  Layout l{s.rows * s.channels, s.rows, channels, 4 * period, period, 1, 0, 1, period > kMaxThreads};
-  if (l.wide) {
-    l.pitch = channels;
-    l.columns = kThreads;
-    l.tiles = (channels + 4 * kThreads - 1) / (4 * kThreads);
-  } else if (period < kThreads) {
-    l.groups = kThreads / period;
-  }
-  const std::int64_t chunk = std::int64_t{l.pitch} * l.groups * kVectors;
-  l.chunks = static_cast<int>((l.count + chunk - 1) / chunk);
-  return l;
-}
-
-/// The values of one thread: vector k begins at at(k) and has values(k) of them.
-struct Place {
-  std::int64_t first;
-  int step, lanes, left;  // lanes: of a vector that lie in a row of vectors; left: values from first on
-
-  __device__ explicit Place(const Layout& l) {
-    const int thread = threadIdx.x, group = thread / l.columns;
-    const int column = 4 * (static_cast<int>(blockIdx.y) * l.columns + thread % l.columns);
-    first = (static_cast<std::int64_t>(blockIdx.x) * kVectors * l.groups + group) * l.pitch + column;
-    step = l.groups * l.pitch;
-    lanes = group < l.groups ? max(min(l.pitch - column, 4), 0) : 0;
-    left = static_cast<int>(max(min(l.count - first, std::int64_t{0x40000000}), std::int64_t{0}));
-  }
-  __device__ std::int64_t at(int k) const { return first + std::int64_t{k} * step; }
-  __device__ int values(int k) const { return max(min(left - k * step, lanes), 0); }
-};
-
-/// Sums in shared memory, a slot per value of the threads' vectors; those of one channel are `slots_of`
-/// apart. Vectors, so that what a warp stores at once has no bank conflicts.
-using SumTable = float4[kMaxThreads];
-
-__device__ __forceinline__ int slots_of(const Layout& l) { return l.wide ? 4 * l.columns : l.channels; }
-
-__device__ __forceinline__ float* values_of(SumTable& table) { return &table[0].x; }
-
-__device__ __forceinline__ void put(SumTable& table, const Values<4>& v) {
-  table[threadIdx.x] = make_float4(v.at[0], v.at[1], v.at[2], v.at[3]);
-}
-
-/// The four slots of the thread's channels.
-__device__ __forceinline__ Values<4> read_channels(SumTable& table, const Layout& l) {
-  const int slots = slots_of(l), slot = 4 * static_cast<int>(threadIdx.x) % slots;
-  if (slots % 4 == 0) {
-    const float4 v = table[slot / 4];
-    return {{v.x, v.y, v.z, v.w}};
-  }
-  Values<4> v;
-  GPU_UNROLL
-  for (int j = 0; j < 4; ++j) v.at[j] = values_of(table)[(slot + j) % slots];
-  return v;
-}
-
-/// Slot c of tables[begin .. end) <- the sum of its channel, by a fixed tree.
-template <int begin, int end>
-__device__ __forceinline__ void sum_slots(SumTable* tables, const Layout& l) {
-  const int slots = slots_of(l);
-  int rows = 4 * l.columns * l.groups / slots;
-  __syncthreads();
-  while (rows > 1) {
-    const int half = (rows + 1) / 2, pairs = (rows - half) * slots;
-    for (int i = threadIdx.x; i < pairs; i += blockDim.x) {
-      GPU_UNROLL
-      for (int t = begin; t < end; ++t) {
-        float* sums = values_of(tables[t]);
-        sums[i] += sums[i + half * slots];
-      }
-    }
-    __syncthreads();
-    rows = half;
-  }
-}
-
-__device__ __forceinline__ std::int64_t rows_of_chunk(const Layout& l) {
-  const std::int64_t chunk = static_cast<std::int64_t>(l.pitch) / l.channels * l.groups * kVectors;
-  return min(l.rows - blockIdx.x * chunk, chunk);
-}
 
 /// Mean and sum of squared deviations of a channel in a block's rows; (channels, chunks).
 struct Moments {
@@ -145,7 +49,7 @@ __global__ void __launch_bounds__(kMaxThreads) moments(Moments* partials, const 
   sum_slots<0, 1>(table, l);
   const float count = static_cast<float>(rows);
   if (active) {
-    const Values<4> sums = read_channels(table[0], l);
+    const Values<4> sums = of_channels(values_of(table[0]), l);
     Values<4> rest{}, squares{};
     GPU_UNROLL
     for (int j = 0; j < 4; ++j) {
@@ -171,19 +75,42 @@ __global__ void __launch_bounds__(kMaxThreads) moments(Moments* partials, const 
   }
 }
 
-/// What the map needs of a channel: z = (x - mean) * slope + bias.
-struct Channel {
-  float mean, slope, bias, inv_std;
+/// What the map and the gradient need of a channel: z = (x - mean) * slope + bias, and with what goes through
+/// the statistics dx = slope * (dz - constant - (x - mean) * per_input).
+enum Field { field_mean, field_slope, field_bias, field_constant, field_per_input, field_inv_std, fields };
+constexpr int kMapFields = field_bias + 1, kGradientFields = field_per_input + 1;
 
-  __device__ __forceinline__ float z(float x) const { return gpu::fma(x - mean, slope, bias); }
+/// Fields by channel, (fields, C), in global memory.
+struct ChannelTable {
+  float* data;
+  int channels;
+
+  __device__ float& at(Field field, std::int64_t c) const {
+    return data[field * static_cast<std::int64_t>(channels) + c];
+  }
+};
+
+class ChannelScratch {
+ public:
+  ChannelScratch(const BatchNormShape& s, const Queue& queue)
+      : memory_(queue, fields * static_cast<std::size_t>(s.channels)),
+        channels_(static_cast<int>(s.channels)) {}
+  ChannelTable table() const { return {memory_.data(), channels_}; }
+
+ private:
+  Scratch<float> memory_;
+  int channels_;
 };
 
 using Parameters = BatchNormParameters<float>;
 
-__device__ Channel channel_of(std::int64_t c, float mean, float inv_std, const Parameters& p) {
+__device__ void write_channel(const ChannelTable& to, std::int64_t c, float mean, float inv_std,
+                              const Parameters& p) {
   const float bias = p.bias ? p.bias[c] : 0.0f;
-  return {mean, p.weight ? inv_std * p.weight[c] : inv_std, p.channel_bias ? bias + p.channel_bias[c] : bias,
-          inv_std};
+  to.at(field_mean, c) = mean;
+  to.at(field_slope, c) = p.weight ? inv_std * p.weight[c] : inv_std;
+  to.at(field_bias, c) = p.channel_bias ? bias + p.channel_bias[c] : bias;
+  to.at(field_inv_std, c) = inv_std;
 }
 
 __device__ float reciprocal_deviation(double variance, double eps) {
@@ -198,7 +125,7 @@ struct Statistics {
 // One block a channel. Chan, Golub and LeVeque (1979), all chunks at once, about the mean of the first.
 template <int Threads>
 __global__ void __launch_bounds__(Threads)
-    merge_moments(Statistics to, Channel* channels, const Moments* partials, Parameters parameters,
+    merge_moments(Statistics to, ChannelTable channels, const Moments* partials, Parameters parameters,
                   std::int64_t rows, std::int64_t chunk_rows, int chunks, double eps, double momentum) {
   const std::int64_t c = blockIdx.x;
   const Moments* own = partials + c * chunks;
@@ -219,36 +146,51 @@ __global__ void __launch_bounds__(Threads)
   to.inv_std[c] = reciprocal_deviation(squares / n, eps);
   to.running_mean[c] = static_cast<float>((1 - momentum) * to.running_mean[c] + momentum * mean);
   to.running_var[c] = static_cast<float>((1 - momentum) * to.running_var[c] + momentum * squares / (n - 1));
-  channels[c] = channel_of(c, to.mean[c], to.inv_std[c], parameters);
+  write_channel(channels, c, to.mean[c], to.inv_std[c], parameters);
 }
 
 // From mean and 1 / deviation, or from mean and variance.
 __global__ void __launch_bounds__(kFinishThreads)
-    prepare_channels(Channel* channels, const float* mean, const float* spread, bool variance,
-                     Parameters parameters, int count, double eps) {
+    prepare_channels(ChannelTable channels, const float* mean, const float* spread, bool variance,
+                     Parameters parameters, double eps) {
   const std::int64_t c = static_cast<std::int64_t>(blockIdx.x) * kFinishThreads + threadIdx.x;
-  if (c >= count) return;
-  channels[c] =
-      channel_of(c, mean[c], variance ? reciprocal_deviation(spread[c], eps) : spread[c], parameters);
+  if (c >= channels.channels) return;
+  write_channel(channels, c, mean[c], variance ? reciprocal_deviation(spread[c], eps) : spread[c],
+                parameters);
 }
 
-/// The entries of a thread's four values in a table per channel.
-template <class T>
-__device__ __forceinline__ void load_channels(T (&to)[4], const T* from, const Layout& l) {
-  const int slots = slots_of(l), slot = 4 * static_cast<int>(threadIdx.x) % slots;
-  GPU_UNROLL
-  for (int j = 0; j < 4; ++j) {
-    const std::int64_t c = static_cast<std::int64_t>(blockIdx.y) * slots + (slot + j) % slots;
-    to[j] = from[min(c, static_cast<std::int64_t>(l.channels - 1))];
+/// Of a thread's four channels.
+struct OwnChannels {
+  Values<4> mean, slope, bias;
+
+  __device__ __forceinline__ float z(int j, float x) const {
+    return gpu::fma(x - mean.at[j], slope.at[j], bias.at[j]);
   }
+};
+
+/// Puts the first `count` fields of the block's channels into `staged` (count, slots).
+template <int count>
+__device__ __forceinline__ OwnChannels stage_channels(float* staged, const ChannelTable& from,
+                                                      const Layout& l) {
+  const int slots = slots_of(l);
+  for (int i = threadIdx.x; i < slots; i += blockDim.x) {
+    const std::int64_t c =
+        min(static_cast<std::int64_t>(blockIdx.y) * slots + i, static_cast<std::int64_t>(l.channels - 1));
+    GPU_UNROLL
+    for (int field = 0; field < count; ++field)
+      staged[field * slots + i] = from.at(static_cast<Field>(field), c);
+  }
+  __syncthreads();
+  return {of_channels(staged + field_mean * slots, l), of_channels(staged + field_slope * slots, l),
+          of_channels(staged + field_bias * slots, l)};
 }
 
 template <bool vectors, class Activation>
 __global__ void __launch_bounds__(kMaxThreads)
-    normalise(float* y, const float* x, const Channel* channels, Activation activation, Layout l) {
+    normalise(float* y, const float* x, ChannelTable channels, Activation activation, Layout l) {
+  GPU_DYN_SHARED(float, staged);
   const Place place(l);
-  Channel channel[4];
-  load_channels(channel, channels, l);
+  const OwnChannels own = stage_channels<kMapFields>(staged, channels, l);
   GPU_UNROLL
   for (int first = 0; first < kVectors; first += kBatch) {
     Values<4> v[kBatch];
@@ -258,7 +200,7 @@ __global__ void __launch_bounds__(kMaxThreads)
     GPU_UNROLL
     for (int k = 0; k < kBatch; ++k) {
       GPU_UNROLL
-      for (int j = 0; j < 4; ++j) v[k].at[j] = activation.value(channel[j].z(v[k].at[j]));
+      for (int j = 0; j < 4; ++j) v[k].at[j] = activation.value(own.z(j, v[k].at[j]));
       store_first<vectors>(y + place.at(first + k), v[k], place.values(first + k));
     }
   }
@@ -271,13 +213,13 @@ struct Slopes {
 
 template <bool vectors, class Activation>
 __global__ void __launch_bounds__(kMaxThreads)
-    sum_slopes(Slopes* partials, const float* dy, const float* x, const Channel* channels,
+    sum_slopes(Slopes* partials, const float* dy, const float* x, ChannelTable channels,
                Activation activation, Layout l) {
+  GPU_DYN_SHARED(float, staged);
   GPU_SHARED(float4, table, [2][kMaxThreads]);
   const Place place(l);
   const int thread = threadIdx.x, slots = slots_of(l);
-  Channel channel[4];
-  load_channels(channel, channels, l);
+  const OwnChannels own = stage_channels<kMapFields>(staged, channels, l);
   Values<4> bias{}, weight{};
   GPU_UNROLL
   for (int k = 0; k < kVectors; ++k) {
@@ -287,9 +229,9 @@ __global__ void __launch_bounds__(kMaxThreads)
     GPU_UNROLL
     for (int j = 0; j < 4; ++j) {
       // Lanes without a value: dy is 0 there, but the slope need not be finite.
-      const float dz = j < values ? d.at[j] * activation.slope(channel[j].z(input.at[j])) : 0.0f;
+      const float dz = j < values ? d.at[j] * activation.slope(own.z(j, input.at[j])) : 0.0f;
       bias.at[j] += dz;
-      weight.at[j] = gpu::fma(dz, j < values ? input.at[j] - channel[j].mean : 0.0f, weight.at[j]);
+      weight.at[j] = gpu::fma(dz, j < values ? input.at[j] - own.mean.at[j] : 0.0f, weight.at[j]);
     }
   }
   if (thread < l.columns * l.groups) {
@@ -304,16 +246,11 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
 }
 
-/// What goes through the statistics: dx = slope * (dz - constant - (x - mean) * per_input).
-struct Through {
-  float constant, per_input;
-};
-
 // One block a channel.
 template <int Threads>
 __global__ void __launch_bounds__(Threads)
-    merge_slopes(float* dweight, float* dbias, Through* through, const Slopes* partials,
-                 const Channel* channels, std::int64_t rows, int chunks, bool training) {
+    merge_slopes(float* dweight, float* dbias, ChannelTable channels, const Slopes* partials,
+                 std::int64_t rows, int chunks, bool training) {
   const std::int64_t c = blockIdx.x;
   double bias = 0, weight = 0;
   for (int chunk = threadIdx.x; chunk < chunks; chunk += Threads) {
@@ -324,23 +261,23 @@ __global__ void __launch_bounds__(Threads)
   bias = block_sum<Threads>(bias);
   weight = block_sum<Threads>(weight);
   if (threadIdx.x != 0) return;
-  const double inv_std = channels[c].inv_std, n = static_cast<double>(rows);
+  const double inv_std = channels.at(field_inv_std, c), n = static_cast<double>(rows);
   dbias[c] = static_cast<float>(bias);
   dweight[c] = static_cast<float>(weight * inv_std);
-  through[c] = training && rows
-                   ? Through{static_cast<float>(bias / n), static_cast<float>(weight * inv_std * inv_std / n)}
-                   : Through{0, 0};
+  const bool through = training && rows;  // the statistics
+  channels.at(field_constant, c) = through ? static_cast<float>(bias / n) : 0.0f;
+  channels.at(field_per_input, c) = through ? static_cast<float>(weight * inv_std * inv_std / n) : 0.0f;
 }
 
 template <bool vectors, class Activation>
 __global__ void __launch_bounds__(kMaxThreads)
-    grad_input(float* dx, const float* dy, const float* x, const Channel* channels, const Through* through,
-               Activation activation, bool accumulate, Layout l) {
+    grad_input(float* dx, const float* dy, const float* x, ChannelTable channels, Activation activation,
+               bool accumulate, Layout l) {
+  GPU_DYN_SHARED(float, staged);
   const Place place(l);
-  Channel channel[4];
-  Through statistics[4];
-  load_channels(channel, channels, l);
-  load_channels(statistics, through, l);
+  const OwnChannels own = stage_channels<kGradientFields>(staged, channels, l);
+  const Values<4> constant = of_channels(staged + field_constant * slots_of(l), l),
+                  per_input = of_channels(staged + field_per_input * slots_of(l), l);
   GPU_UNROLL
   for (int first = 0; first < kVectors; first += kBatch) {
     Values<4> input[kBatch], d[kBatch], before[kBatch]{};
@@ -356,11 +293,10 @@ __global__ void __launch_bounds__(kMaxThreads)
     for (int k = 0; k < kBatch; ++k) {
       GPU_UNROLL
       for (int j = 0; j < 4; ++j) {
-        const Channel& c = channel[j];
-        const float dz = d[k].at[j] * activation.slope(c.z(input[k].at[j]));
-        const float rest =
-            gpu::fma(c.mean - input[k].at[j], statistics[j].per_input, dz - statistics[j].constant);
-        d[k].at[j] = accumulate ? gpu::fma(c.slope, rest, before[k].at[j]) : c.slope * rest;
+        const float dz = d[k].at[j] * activation.slope(own.z(j, input[k].at[j]));
+        const float rest = gpu::fma(own.mean.at[j] - input[k].at[j], per_input.at[j], dz - constant.at[j]);
+        const float slope = own.slope.at[j];
+        d[k].at[j] = accumulate ? gpu::fma(slope, rest, before[k].at[j]) : slope * rest;
       }
       store_first<vectors>(dx + place.at(first + k), d[k], place.values(first + k));
     }
@@ -385,13 +321,18 @@ unsigned blocks_of(std::int64_t threads) {
   return static_cast<unsigned>((threads + kFinishThreads - 1) / kFinishThreads);
 }
 
-void apply(float* y, const float* x, const Channel* channels, const BatchNormShape& s, const Layout& l,
+/// Bytes of shared memory for the first `count` fields of a block's channels.
+unsigned staged_bytes(int count, const Layout& l) {
+  return static_cast<unsigned>(count * slots_of(l)) * sizeof(float);
+}
+
+void apply(float* y, const float* x, const ChannelTable& channels, const BatchNormShape& s, const Layout& l,
            const Queue& queue) {
   if (l.count == 0) return;
   with_activation(s.activation, [&](auto activation) {
     with_vectors(l, {y, x}, [&](auto vectors) {
-      gpu::launch(normalise<vectors(), decltype(activation)>, l.grid(), l.threads(), 0, queue.stream, y, x,
-                  channels, activation, l);
+      gpu::launch(normalise<vectors(), decltype(activation)>, l.grid(), l.threads(),
+                  staged_bytes(kMapFields, l), queue.stream, y, x, channels, activation, l);
     });
   });
 }
@@ -402,7 +343,7 @@ void forward_training(float* y, float* mean, float* inv_std, float* running_mean
   if (s.channels == 0) return;
   const Layout l = layout_of(s);
   const Scratch<Moments> partials(queue, static_cast<std::size_t>(s.channels) * l.chunks);
-  const Scratch<Channel> channels(queue, static_cast<std::size_t>(s.channels));
+  const ChannelScratch channels(s, queue);
   if (l.count)
     with_vectors(l, {x}, [&](auto vectors) {
       gpu::launch(moments<vectors()>, l.grid(), l.threads(), 0, queue.stream, partials.data(), x, l);
@@ -410,23 +351,23 @@ void forward_training(float* y, float* mean, float* inv_std, float* running_mean
   const std::int64_t chunk_rows = std::int64_t{l.pitch} / l.channels * l.groups * kVectors;
   gpu::launch(one_warp(l) ? merge_moments<32> : merge_moments<kFinishThreads>,
               static_cast<unsigned>(s.channels), one_warp(l) ? 32 : kFinishThreads, 0, queue.stream,
-              Statistics{mean, inv_std, running_mean, running_var}, channels.data(), partials.data(),
+              Statistics{mean, inv_std, running_mean, running_var}, channels.table(), partials.data(),
               parameters, s.rows, chunk_rows, l.chunks, s.eps, s.momentum);
-  apply(y, x, channels.data(), s, l, queue);
+  apply(y, x, channels.table(), s, l, queue);
 }
 
-void prepare(Channel* channels, const float* mean, const float* spread, bool variance,
+void prepare(const ChannelTable& channels, const float* mean, const float* spread, bool variance,
              const Parameters& parameters, const BatchNormShape& s, const Queue& queue) {
   gpu::launch(prepare_channels, blocks_of(s.channels), kFinishThreads, 0, queue.stream, channels, mean,
-              spread, variance, parameters, static_cast<int>(s.channels), s.eps);
+              spread, variance, parameters, s.eps);
 }
 
 void forward_evaluation(float* y, const float* running_mean, const float* running_var, const float* x,
                         const Parameters& parameters, const BatchNormShape& s, const Queue& queue) {
   if (s.rows * s.channels == 0) return;
-  const Scratch<Channel> channels(queue, static_cast<std::size_t>(s.channels));
-  prepare(channels.data(), running_mean, running_var, true, parameters, s, queue);
-  apply(y, x, channels.data(), s, layout_of(s), queue);
+  const ChannelScratch channels(s, queue);
+  prepare(channels.table(), running_mean, running_var, true, parameters, s, queue);
+  apply(y, x, channels.table(), s, layout_of(s), queue);
 }
 
 /// Operands of both gradients; spread: 1 / deviation in training, the variance in evaluation.
@@ -440,25 +381,23 @@ void grad(const Gradient& g, const Parameters& parameters, const BatchNormShape&
           const Queue& queue) {
   if (s.channels == 0) return;
   const Layout l = layout_of(s);
-  const Scratch<Channel> channels(queue, static_cast<std::size_t>(s.channels));
-  const Scratch<Through> through(queue, static_cast<std::size_t>(s.channels));
+  const ChannelScratch channels(s, queue);
   const Scratch<Slopes> partials(queue, static_cast<std::size_t>(s.channels) * l.chunks);
-  prepare(channels.data(), g.mean, g.spread, !g.training, parameters, s, queue);
+  prepare(channels.table(), g.mean, g.spread, !g.training, parameters, s, queue);
   with_activation(s.activation, [&](auto activation) {
     using Activation = decltype(activation);
     if (l.count)
       with_vectors(l, {g.dy, g.x}, [&](auto vectors) {
-        gpu::launch(sum_slopes<vectors(), Activation>, l.grid(), l.threads(), 0, queue.stream,
-                    partials.data(), g.dy, g.x, channels.data(), activation, l);
+        gpu::launch(sum_slopes<vectors(), Activation>, l.grid(), l.threads(), staged_bytes(kMapFields, l),
+                    queue.stream, partials.data(), g.dy, g.x, channels.table(), activation, l);
       });
     gpu::launch(one_warp(l) ? merge_slopes<32> : merge_slopes<kFinishThreads>,
                 static_cast<unsigned>(s.channels), one_warp(l) ? 32 : kFinishThreads, 0, queue.stream,
-                g.dweight, g.dbias, through.data(), partials.data(), channels.data(), s.rows, l.chunks,
-                g.training);
+                g.dweight, g.dbias, channels.table(), partials.data(), s.rows, l.chunks, g.training);
     if (!g.dx || l.count == 0) return;
     with_vectors(l, {g.dx, g.dy, g.x}, [&](auto vectors) {
-      gpu::launch(grad_input<vectors(), Activation>, l.grid(), l.threads(), 0, queue.stream, g.dx, g.dy, g.x,
-                  channels.data(), through.data(), activation, mode == Write::accumulate, l);
+      gpu::launch(grad_input<vectors(), Activation>, l.grid(), l.threads(), staged_bytes(kGradientFields, l),
+                  queue.stream, g.dx, g.dy, g.x, channels.table(), activation, mode == Write::accumulate, l);
     });
   });
 }

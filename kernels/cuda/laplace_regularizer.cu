@@ -3,7 +3,7 @@
 //
 // First the sums, a thread a centre; then the slopes, which need the energy where it is divided by the norm:
 // a block has a tile of elements and puts what every centre around them gives its taps into shared memory.
-// What centres give meets in banks (1.8 passes for one); all of it takes less than a launch.
+// Lanes take neighbours there, those of the border as well, so that none meet in banks.
 #include "kernels/cuda/kernels.hpp"
 #include "kernels/cuda/reduce.hpp"
 #include "kernels/cuda/scratch.hpp"
@@ -131,15 +131,15 @@ __global__ void __launch_bounds__(kThreads)
   }
   __syncthreads();
 
-  const int elements = tile.height * tile.width;
-  for (int i = threadIdx.x; i < filters * elements; i += kThreads) {
-    const int row = i % elements / tile.width, column = i % elements % tile.width;
-    if (first_row + row >= l.height || first_column + column >= l.width) continue;
-    const double* at = pulls + i / elements * size + (row + 1) * pitch + column + 1;
+  for (int i = threadIdx.x; i < filters * size; i += kThreads) {
+    const int row = i % size / pitch - 1, column = i % size % pitch - 1;
+    if (row < 0 || row >= min(tile.height, l.height - first_row)) continue;
+    if (column < 0 || column >= min(tile.width, l.width - first_column)) continue;
+    const double* at = pulls + i;
     double sum = (l.in_time ? 2.0 : 4.0) * at[0] - at[-pitch] - at[pitch];
     if (!l.in_time) sum = sum - at[-1] - at[1];
     const std::int64_t element =
-        ((first_filter + i / elements) * l.height + first_row + row) * l.width + first_column + column;
+        ((first_filter + i / size) * l.height + first_row + row) * l.width + first_column + column;
     if (l.ratio) sum -= 2.0 * l.factor * c.w[element] * ratio->value / norm;
     slope[element] = static_cast<float>(sum);
   }

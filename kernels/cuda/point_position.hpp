@@ -56,12 +56,25 @@ struct Point {
   __device__ __forceinline__ bool inside() const { return row >= -1; }
 };
 
-__device__ __forceinline__ Point point_at(const float* grid, int b, int n, const PointGeometry& p) {
+/// A pair of the grid.
+struct GridPoint {
+  float x, y;
+};
+
+__device__ __forceinline__ GridPoint grid_point(const float* grid, int b, int n, const PointGeometry& p) {
   const float* g = grid + (static_cast<std::size_t>(p.shared_grid ? 0 : b) * p.neurons + n) * 2;
-  const AxisPosition x = axis_position(g[0], p.width, p.align_corners),
-                     y = axis_position(g[1], p.height, p.align_corners);
+  return {g[0], g[1]};
+}
+
+__device__ __forceinline__ Point point_at(const GridPoint& g, const PointGeometry& p) {
+  const AxisPosition x = axis_position(g.x, p.width, p.align_corners),
+                     y = axis_position(g.y, p.height, p.align_corners);
   if (x.pixel < -1 || y.pixel < -1) return {-2, -2, 0.f, 0.f, 0.f, 0.f};
   return {y.pixel, x.pixel, y.lower, y.upper, x.lower, x.upper};
+}
+
+__device__ __forceinline__ Point point_at(const float* grid, int b, int n, const PointGeometry& p) {
+  return point_at(grid_point(grid, b, n, p), p);
 }
 
 /// Four channels of a pixel from `c` on; zeros beyond the last one. Both ways move the same values.

@@ -1,9 +1,6 @@
 // Readout of points. Channels are the lanes: a group of lanes takes a point (or, for the gradient of the map,
 // a pixel), four channels a lane, so that a corner is one contiguous read. Features are turned to (N, C)
 // first.
-//
-// Requested bytes are 1.2 to 1.5 times the corners (tools/kernel-profile, W3): the features of a neuron count
-// as well, and for the gradient of the map the four cells of every pixel and its sorted points.
 #include "kernels/point_readout.hpp"
 
 #include "kernels/cuda/kernels.hpp"
@@ -71,6 +68,28 @@ class TurnedFeatures {
   Scratch<float> memory_;
 };
 
+/// What the images first, first + 1, ... have for a neuron, read by as many lanes of its group, a lane an
+/// image.
+struct OfImages {
+  GridPoint point;
+  float dy;
+
+  __device__ __forceinline__ OfImages(const float* grid, const float* upstream, int b, int n, int last,
+                                      const PointGeometry& p)
+      : point{0.f, 0.f}, dy(0.f) {
+    if (b >= last || n >= p.neurons) return;
+    point = grid_point(grid, b, n, p);
+    if (upstream) dy = upstream[static_cast<std::size_t>(b) * p.neurons + n];
+  }
+  __device__ __forceinline__ GridPoint point_of(int image, const PointGeometry& p) const {
+    return {__shfl_sync(0xffffffffu, point.x, image, p.lanes),
+            __shfl_sync(0xffffffffu, point.y, image, p.lanes)};
+  }
+  __device__ __forceinline__ float dy_of(int image, const PointGeometry& p) const {
+    return __shfl_sync(0xffffffffu, dy, image, p.lanes);
+  }
+};
+
 // ---- forward
 // ----------------------------------------------------------------------------------------------------
 
@@ -83,16 +102,24 @@ __global__ void __launch_bounds__(kThreads)
   const int lane = threadIdx.x % p.lanes;
   const int n = blockIdx.x % neuron_blocks * (kThreads / p.lanes) + threadIdx.x / p.lanes;
   const int first = blockIdx.x / neuron_blocks * images, last = min(first + images, p.batch);
+  const float* own = turned + static_cast<std::size_t>(n) * p.channels;
+  // All features of most models; of further channels they are read for every image.
+  const Values<4> features = n < p.neurons && 4 * lane < p.channels
+                                 ? load_channels<kVectors>(own, 4 * lane, p.channels)
+                                 : Values<4>{{0.f, 0.f, 0.f, 0.f}};
+  OfImages of_images(grid, nullptr, first + lane, n, last, p);
   for (int b = first; b < last; ++b) {
+    const int image = (b - first) % p.lanes;
+    if (image == 0 && b > first) of_images = OfImages(grid, nullptr, b + lane, n, last, p);
+    const Point at = point_at(of_images.point_of(image, p), p);
     float sum = 0.f;
     if (n < p.neurons) {
-      const Point at = point_at(grid, b, n, p);
       const float above_left = at.above * at.left, above_right = at.above * at.right,
                   below_left = at.below * at.left, below_right = at.below * at.right;
-      const float *map = x + b * p.map(), *own = turned + static_cast<std::size_t>(n) * p.channels;
+      const float* map = x + b * p.map();
       for (int c = 4 * lane; at.inside() && c < p.channels; c += 4 * p.lanes) {
         const Corners q = load_corners<kVectors>(map, at, c, p);
-        const Values<4> f = load_channels<kVectors>(own, c, p.channels);
+        const Values<4> f = c == 4 * lane ? features : load_channels<kVectors>(own, c, p.channels);
         GPU_UNROLL
         for (int i = 0; i < 4; ++i) {
           const float upper = gpu::fma(above_right, q.above_right.at[i], above_left * q.above_left.at[i]);
@@ -140,11 +167,15 @@ __global__ void __launch_bounds__(kThreads)
            : Values<4>{{0.f, 0.f, 0.f, 0.f}};
   Values<4> sums{{0.f, 0.f, 0.f, 0.f}};
   Slopes slope_sums{0.f, 0.f};
+  OfImages of_images(grid, dy, first + lane, n, last, p);
   for (int b = first; b < last; ++b) {
+    const int image = (b - first) % p.lanes;
+    if (image == 0 && b > first) of_images = OfImages(grid, dy, b + lane, n, last, p);
+    const GridPoint point = of_images.point_of(image, p);
+    const float d = of_images.dy_of(image, p);
     if (here) {
-      const Point at = point_at(grid, b, n, p);
+      const Point at = point_at(point, p);
       if (at.inside()) {
-        const float d = dy[static_cast<std::size_t>(b) * p.neurons + n];
         const Corners q = load_corners<kVectors>(x + b * p.map(), at, c, p);
         Slopes own{0.f, 0.f};
         GPU_UNROLL
@@ -178,27 +209,52 @@ __global__ void __launch_bounds__(kThreads)
 
 constexpr int kStrip = 4;  // pixels of a row that a group of lanes takes
 
+/// The lanes that share a strip, of which the caller is `lane`.
+struct Group {
+  int lane, lanes;
+  unsigned mask;
+
+  __device__ __forceinline__ explicit Group(int group_lanes)
+      : lane(threadIdx.x % group_lanes),
+        lanes(group_lanes),
+        mask((group_lanes < 32 ? (1u << group_lanes) - 1 : 0xffffffffu)
+             << (threadIdx.x % 32 / group_lanes * group_lanes)) {}
+  template <class T>
+  __device__ __forceinline__ T from(int other, T value) const {
+    return __shfl_sync(mask, value, other, lanes);
+  }
+};
+
 /// A strip's share of the gradient, from the points in one row of cells: `above` its pixels or below them. A
-/// point touches one or two pixels of the strip.
+/// point touches one or two pixels of the strip; a lane reads it and hands it to the others.
 template <bool kVectors>
-__device__ __forceinline__ void add_points(Values<4> (&sums)[kStrip], const SortedPoint* points, int begin,
-                                           int end, bool above, int first_column, int c, const float* dy,
-                                           const float* turned, const PointGeometry& p) {
-  SortedPoint next{};
-  if (begin < end) next = points[begin];
-  for (int i = begin; i < end; ++i) {
-    const SortedPoint at = next;
-    if (i + 1 < end) next = points[i + 1];
-    const Values<4> f =
-        load_channels<kVectors>(turned + static_cast<std::size_t>(at.neuron) * p.channels, c, p.channels);
-    const float slope = dy[at.neuron] * (above ? at.below : at.above);
-    GPU_UNROLL
-    for (int k = 0; k < kStrip; ++k) {
-      const int right = first_column + k - at.column;
-      if (right != 0 && right != 1) continue;
-      const float factor = slope * (right ? at.right : at.left);
+__device__ __forceinline__ void add_points(Values<4> (&sums)[kStrip], const Group& group,
+                                           const SortedPoint* points, int begin, int end, bool above,
+                                           int first_column, int c, const float* dy, const float* turned,
+                                           const PointGeometry& p) {
+  for (int first = begin; first < end; first += group.lanes) {
+    SortedPoint own{};
+    float own_slope = 0.f;
+    if (first + group.lane < end) {
+      own = points[first + group.lane];
+      own_slope = dy[own.neuron] * (above ? own.below : own.above);
+    }
+    const int count = min(end - first, group.lanes);
+    for (int i = 0; i < count; ++i) {
+      const int neuron = group.from(i, own.neuron), column = group.from(i, own.column);
+      const float slope = group.from(i, own_slope), left = group.from(i, own.left),
+                  right = group.from(i, own.right);
+      if (c >= p.channels) continue;
+      const Values<4> f =
+          load_channels<kVectors>(turned + static_cast<std::size_t>(neuron) * p.channels, c, p.channels);
       GPU_UNROLL
-      for (int v = 0; v < 4; ++v) sums[k].at[v] = gpu::fma(factor, f.at[v], sums[k].at[v]);
+      for (int k = 0; k < kStrip; ++k) {
+        const int after = first_column + k - column;
+        if (after != 0 && after != 1) continue;
+        const float factor = slope * (after ? right : left);
+        GPU_UNROLL
+        for (int v = 0; v < 4; ++v) sums[k].at[v] = gpu::fma(factor, f.at[v], sums[k].at[v]);
+      }
     }
   }
 }
@@ -209,9 +265,9 @@ __global__ void __launch_bounds__(kThreads, 4)
     gather_points(float* dx, const float* dy, const float* turned, const int* starts,
                   const SortedPoint* points, PointGeometry p, Cells cells, int strip_blocks,
                   bool accumulate) {
-  const int lane = threadIdx.x % p.lanes, group = threadIdx.x / p.lanes;
+  const Group group(p.lanes);
   const int b = blockIdx.x / strip_blocks, g = p.shared_grid ? 0 : b;
-  const int strip = blockIdx.x % strip_blocks * (kThreads / p.lanes) + group;
+  const int strip = blockIdx.x % strip_blocks * (kThreads / p.lanes) + threadIdx.x / p.lanes;
   const int strips_across = (p.width + kStrip - 1) / kStrip;
   const int row = strip / strips_across, first_column = strip % strips_across * kStrip;
   if (row >= p.height) return;
@@ -222,10 +278,12 @@ __global__ void __launch_bounds__(kThreads, 4)
   points += static_cast<std::size_t>(g) * p.neurons;
   dy += static_cast<std::size_t>(b) * p.neurons;
   dx += (static_cast<std::size_t>(b) * p.height * p.width + row * p.width + first_column) * p.channels;
-  for (int c = 4 * lane; c < p.channels; c += 4 * p.lanes) {
+  for (int slab = 0; slab < p.channels; slab += 4 * p.lanes) {
+    const int c = slab + 4 * group.lane;
     Values<4> sums[kStrip] = {};
-    add_points<kVectors>(sums, points, begin_above, end_above, true, first_column, c, dy, turned, p);
-    add_points<kVectors>(sums, points, begin_below, end_below, false, first_column, c, dy, turned, p);
+    add_points<kVectors>(sums, group, points, begin_above, end_above, true, first_column, c, dy, turned, p);
+    add_points<kVectors>(sums, group, points, begin_below, end_below, false, first_column, c, dy, turned, p);
+    if (c >= p.channels) continue;
     GPU_UNROLL
     for (int k = 0; k < kStrip; ++k) {
       if (k >= pixels) break;
@@ -251,7 +309,7 @@ void forward(float* y, const float* x, const float* grid, const float* features,
   const PointGeometry p(s);
   const TurnedFeatures turned(features, s, queue);
   const std::int64_t neuron_blocks = ceil_div(s.neurons, kThreads / p.lanes);
-  // Features stay in the L1 cache over a few images, when enough blocks remain.
+  // Features stay in registers over a few images, when enough blocks remain.
   const int images = neuron_blocks * s.batch >= kImagesAtOnce * kManyBlocks ? kImagesAtOnce : 1;
   gpu::launch(by_four(s.channels, x) ? forward_kernel<true> : forward_kernel<false>,
               static_cast<unsigned>(neuron_blocks * ceil_div(s.batch, images)), kThreads, 0, queue.stream, y,

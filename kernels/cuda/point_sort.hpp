@@ -1,7 +1,5 @@
 // The points of a grid by the cell between pixels they lie in, for the gradient of the map: with them, each
 // pixel gathers from its four cells in a fixed order and nothing is added by atomics.
-// Counting by cell goes where the points are, so its accesses of shared memory meet in banks (1.7 passes for
-// one); sorting is a fifth of the predicted time of the gradient.
 #pragma once
 #include "kernels/cuda/point_position.hpp"
 
@@ -21,7 +19,8 @@ struct CellOfNeuron {
   int cell, neuron;
 };
 
-constexpr int kSortThreads = 1024, kSortWarps = kSortThreads / 32, kDigitBits = 8, kDigits = 1 << kDigitBits;
+// As many digits as banks: counts of different digits never meet in one.
+constexpr int kSortThreads = 1024, kSortWarps = kSortThreads / 32, kDigitBits = 5, kDigits = 1 << kDigitBits;
 
 /// The lanes of a warp with the same digit; `present` are those that have one.
 __device__ __forceinline__ unsigned same_digit(int digit, unsigned present) {
@@ -34,31 +33,23 @@ __device__ __forceinline__ unsigned same_digit(int digit, unsigned present) {
   return same;
 }
 
-/// starts[digit] <- the sum of the counts before it, by one warp.
-__device__ __forceinline__ void scan_digits(int* starts, const int* counts, int lane) {
-  constexpr int kOwn = kDigits / 32;
-  int sum = 0;
-  for (int i = 0; i < kOwn; ++i) sum += counts[lane * kOwn + i];
-  int before = sum;
+/// The sum of the counts of the lanes before.
+__device__ __forceinline__ int sum_before(int count, int lane) {
+  int sum = count;
   GPU_UNROLL
   for (int delta = 1; delta < 32; delta *= 2) {
-    const int other = __shfl_up_sync(0xffffffffu, before, delta);
-    if (lane >= delta) before += other;
+    const int other = __shfl_up_sync(0xffffffffu, sum, delta);
+    if (lane >= delta) sum += other;
   }
-  before -= sum;
-  for (int i = 0; i < kOwn; ++i) {
-    starts[lane * kOwn + i] = before;
-    before += counts[lane * kOwn + i];
-  }
+  return sum - count;
 }
 
 // sorted (2, grids, neurons): a stable radix sort of each grid by one block; the result lies in half
 // (passes - 1) % 2. A warp has a run of neurons and keeps their order. Blocks: x = grid.
 __global__ void __launch_bounds__(kSortThreads)
     sort_cells(CellOfNeuron* sorted, const float* grid, PointGeometry p, Cells cells, int passes) {
+  static_assert(kDigits == 32);
   GPU_SHARED(int, next, [kSortWarps][kDigits]);
-  GPU_SHARED(int, counts, [kDigits]);
-  GPU_SHARED(int, starts, [kDigits]);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = blockIdx.x;
   const int run = (p.neurons + kSortThreads - 1) / kSortThreads * 32;
   const int begin = min(warp * run, p.neurons), end = min(begin + run, p.neurons);
@@ -71,22 +62,21 @@ __global__ void __launch_bounds__(kSortThreads)
     const auto read = [&](int i) {
       return pass == 0 ? CellOfNeuron{cells.of(point_at(grid, g, i, p)), i} : from[i];
     };
-    for (int e = threadIdx.x; e < kSortWarps * kDigits; e += kSortThreads) next[e / kDigits][e % kDigits] = 0;
+    next[warp][lane] = 0;
     __syncthreads();
     for (int i = begin + lane; i < end; i += 32)
       atomicAdd(&next[warp][read(i).cell >> shift & (kDigits - 1)], 1);
     __syncthreads();
-    if (threadIdx.x < kDigits) {
+    if (warp == 0) {  // a lane a digit: where the run of every warp goes
       int sum = 0;
+      for (int w = 0; w < kSortWarps; ++w) sum += next[w][lane];
+      int to_warp = sum_before(sum, lane);
       for (int w = 0; w < kSortWarps; ++w) {
-        const int count = next[w][threadIdx.x];
-        next[w][threadIdx.x] = sum;
-        sum += count;
+        const int count = next[w][lane];
+        next[w][lane] = to_warp;
+        to_warp += count;
       }
-      counts[threadIdx.x] = sum;
     }
-    __syncthreads();
-    if (warp == 0) scan_digits(starts, counts, lane);
     __syncthreads();
     const auto read_if_there = [&](int i) { return i < end ? read(i) : CellOfNeuron{0, 0}; };
     CellOfNeuron following = read_if_there(begin + lane);
@@ -97,7 +87,7 @@ __global__ void __launch_bounds__(kSortThreads)
       const int digit = item.cell >> shift & (kDigits - 1);
       const unsigned same = same_digit(digit, __ballot_sync(0xffffffffu, present));
       const unsigned before = same & ((1u << lane) - 1);
-      if (present) to[starts[digit] + next[warp][digit] + __popc(before)] = item;
+      if (present) to[next[warp][digit] + __popc(before)] = item;
       __syncwarp();
       if (present && before == 0) next[warp][digit] += __popc(same);
       __syncwarp();

@@ -3,19 +3,17 @@
 // A block takes 32 neurons (lanes, so that loads are coalesced) and kRows rows of (batch, frame): every
 // thread sums a few terms in f32, everything above is summed in f64 in an order that depends on the shape
 // only.
-//
-// scale_slope requests 1.5 times its operands (tools/kernel-profile): every thread asks for the upstream
-// gradient, which is one word and comes from the cache.
 #include "kernels/cuda/kernels.hpp"
 #include "kernels/cuda/loss_reduction.hpp"
 #include "kernels/cuda/math.hpp"
 #include "kernels/cuda/scratch.hpp"
+#include "kernels/cuda/vectors.hpp"
 
 namespace fovea::FOVEA_GPU {
 namespace {
 
 constexpr int kLanes = 32, kWarps = 8, kRowsPerThread = 16, kRows = kWarps * kRowsPerThread;
-constexpr int kScaleThreads = 256;
+constexpr int kScaleThreads = 256, kScaleVectors = 2, kScaleBlock = kScaleThreads * kScaleVectors * 4;
 
 struct Poisson {
   int rows, frames, target_frames, neurons;
@@ -70,13 +68,29 @@ __global__ void __launch_bounds__(kLanes* kWarps)
   partials[static_cast<std::size_t>(blockIdx.x) * p.neurons + neuron] = total;
 }
 
+// A scalar is asked for once for all values of a warp.
+template <bool kVectors, bool kScalar>
 __global__ void __launch_bounds__(kScaleThreads)
     scale_slope_kernel(float* dx, const float* slope, const float* upstream, std::int64_t count,
                        std::int64_t groups, bool accumulate) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kScaleThreads + threadIdx.x;
-  if (i >= count) return;
-  const float scaled = upstream[i % groups] * slope[i];
-  dx[i] = accumulate ? dx[i] + scaled : scaled;
+  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * kScaleBlock;
+  const int lane = threadIdx.x % 32;
+  float scalar = 0.f;
+  if (kScalar) {
+    if (lane == 0 && begin + 4 * threadIdx.x < count) scalar = upstream[0];
+    scalar = __shfl_sync(0xffffffffu, scalar, 0);
+  }
+  GPU_UNROLL
+  for (int k = 0; k < kScaleVectors; ++k) {
+    const std::int64_t first = begin + 4 * (k * kScaleThreads + threadIdx.x);
+    const std::int64_t values = count - first;
+    Values<4> v = load_first<kVectors>(slope + first, values);
+    GPU_UNROLL
+    for (int j = 0; j < 4; ++j)
+      if (j < values) v.at[j] *= kScalar ? scalar : upstream[(first + j) % groups];
+    if (accumulate) v = added(load_first<kVectors>(dx + first, values), v);
+    store_first<kVectors>(dx + first, v, values);
+  }
 }
 
 // ---- launchers
@@ -104,8 +118,12 @@ void poisson(float* value, float* slope, const float* output, const float* targe
 void scale_slope(float* dx, const float* slope, const float* upstream, std::int64_t count,
                  std::int64_t groups, Write mode, const Queue& queue) {
   if (count == 0) return;
-  gpu::launch(scale_slope_kernel, static_cast<int>((count + kScaleThreads - 1) / kScaleThreads),
-              kScaleThreads, 0, queue.stream, dx, slope, upstream, count, groups, mode == Write::accumulate);
+  const bool vectors = aligned(dx, slope), scalar = groups == 1;
+  const auto kernel = scalar    ? vectors ? scale_slope_kernel<true, true> : scale_slope_kernel<false, true>
+                         : vectors ? scale_slope_kernel<true, false>
+                                : scale_slope_kernel<false, false>;
+  gpu::launch(kernel, static_cast<unsigned>((count + kScaleBlock - 1) / kScaleBlock), kScaleThreads, 0,
+              queue.stream, dx, slope, upstream, count, groups, mode == Write::accumulate);
 }
 
 }  // namespace
