@@ -90,9 +90,12 @@ TEST_CASE("the Poisson loss stays within its rounding for every reduction, optio
 }
 
 TEST_CASE("scaling a slope by the upstream gradient rounds once, or twice when it adds") {
-  for (const std::int64_t groups : {1, 7})
+  // One value; some warps of a block; a block of 2048 and the beginning of a second.
+  const std::vector<std::array<std::int64_t, 2>> cases{
+      {1, 1}, {7 * 43, 1}, {7 * 43, 7}, {7 * 293, 1}, {7 * 293, 7}};
+  for (const auto& sizes : cases)
     for (const Write mode : {Write::overwrite, Write::accumulate}) {
-      const std::int64_t count = 7 * 43;
+      const std::int64_t count = sizes[0], groups = sizes[1];
       const Inputs inputs{random_normal(size(count), 1), random_normal(size(groups), 2)};
       const auto run = [&](const auto& tables, auto in, auto out, const Queue& queue) {
         tables.loss.scale_slope(out[0], in[0], in[1], count, groups, mode, queue);

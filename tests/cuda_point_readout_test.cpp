@@ -114,11 +114,16 @@ TEST_CASE("GPU point readout: both modes, more points than a block sorts at once
 }
 
 TEST_CASE("GPU point readout: several images share a block when there are many") {
-  // Points have 32 lanes, a block 8 of them: the forward kernel takes 4 images at once, the gradient 5.
-  const PointReadoutShape s{1030, 2, 2, 65, 31, true, true};
-  const Inputs inputs = inputs_of(s, quarter_grid(s, 7), true);
-  check_forward(s, inputs, {});
-  check_grad_points(s, inputs, {}, Write::overwrite);
+  // The forward kernel takes 4 images at once, the gradient 5. Points of 65 channels have 32 lanes, a block 8
+  // of them; those of 131 need them twice; those of 5 have 2, which read the positions of two images at once.
+  for (const auto& s : {PointReadoutShape{1030, 2, 2, 65, 31, true, true},
+                        {1025, 1, 2, 131, 25, false, true},
+                        {4097, 1, 2, 5, 3, false, true}}) {
+    CAPTURE(s.channels);
+    const Inputs inputs = inputs_of(s, quarter_grid(s, 7), true);
+    check_forward(s, inputs, {});
+    check_grad_points(s, inputs, {}, Write::overwrite);
+  }
 }
 
 TEST_CASE("GPU point readout: a gradient that is not asked for is not computed") {
