@@ -1,6 +1,6 @@
-// fovea-gpu-bench: every kernel entry of a CUDA device at the shapes of the workloads, beside the limits of
-// the device measured in the same run, and whole steps. Needs libfovea alone.
-//   fovea-gpu-bench [--device cuda|emulator] [--workloads W1,W3]
+// fovea-entry-bench: every kernel entry of a device at the shapes of the workloads, beside the limits of the
+// device measured in the same run, and whole steps. Needs libfovea alone.
+//   fovea-entry-bench [--device cuda|emulator|cpu] [--workloads W1,W3]
 // A training step of each workload runs on tables that time every call where it happens, with its arguments.
 // Entries that are still empty do nothing there, so that the others can be timed.
 #include <algorithm>
@@ -12,6 +12,7 @@
 
 #include "bench/gpu_roofs.hpp"
 #include "bench/gpu_work.hpp"
+#include "bench/machine.hpp"
 #include "bench/step.hpp"
 #include "bench/workloads.hpp"
 #include "engine/backend.hpp"
@@ -118,6 +119,10 @@ struct Roofs {
 };
 
 Roofs measure_roofs(const Device& device, const Effort& effort) {
+  if (device.kind() == DeviceKind::cpu) {
+    const Machine machine = measure(device);
+    return {machine.flops, machine.bytes_per_second};
+  }
 #if FOVEA_CUDA && FOVEA_EMULATOR
   const RoofKernels kernels =
       device.kind() == DeviceKind::cuda ? cuda::roof_kernels() : emulated::roof_kernels();
@@ -249,7 +254,7 @@ std::vector<Workload> tiny_workloads() {
 }
 
 struct Arguments {
-  bool emulator = false;
+  DeviceKind device = DeviceKind::cuda;
   std::string workloads;
 };
 
@@ -258,26 +263,34 @@ Arguments parse(int count, char** arguments) {
   for (int i = 1; i < count; i += 2) {
     const std::string option = arguments[i];
     const std::string value = i + 1 < count ? arguments[i + 1] : "";
-    if (option == "--device" && (value == "cuda" || value == "emulator"))
-      parsed.emulator = value == "emulator";
+    if (option == "--device" && value == "cuda")
+      parsed.device = DeviceKind::cuda;
+    else if (option == "--device" && value == "emulator")
+      parsed.device = DeviceKind::emulator;
+    else if (option == "--device" && value == "cpu")
+      parsed.device = DeviceKind::cpu;
     else if (option == "--workloads" && !value.empty())
       parsed.workloads = "," + value + ",";
     else
-      throw ConfigError("arguments", "fovea-gpu-bench [--device cuda|emulator] [--workloads W1,W3]");
+      throw ConfigError("arguments", "fovea-entry-bench [--device cuda|emulator|cpu] [--workloads W1,W3]");
   }
   return parsed;
 }
 
 int run(const Arguments& arguments) {
-  const Device device = arguments.emulator ? emulator_device(0) : cuda_device();
-  const Effort effort = arguments.emulator ? Effort{1, 0, 1} : Effort{5, 3e-3, 300};
+  const bool emulator = arguments.device == DeviceKind::emulator, cpu = arguments.device == DeviceKind::cpu;
+  const Device device = cpu ? cpu_device() : emulator ? emulator_device(0) : cuda_device();
+  const Effort effort = emulator ? Effort{1, 0, 1} : Effort{5, 3e-3, 300};
   const Roofs roofs = measure_roofs(device, effort);
-  std::printf("device %s, copy %.0f GB/s (read and written), multiply-adds %.0f GFLOP/s\n",
-              arguments.emulator ? "emulator" : device.backend().description.c_str(),
+  const std::string named = cpu ? text("cpu ", to_string(device.isa()), ", ", device.threads(), " threads")
+                            : emulator ? "emulator"
+                                       : device.backend().description;
+  std::printf("device %s, copy %.0f GB/s (read and written), multiply-adds %.0f GFLOP/s\n", named.c_str(),
               roofs.bytes_per_second / 1e9, roofs.flops / 1e9);
   const KernelTables<float> kernels = [&] {
+    if (cpu) return tables<float>(device);
 #if FOVEA_EMULATOR
-    if (arguments.emulator) return emulator_tables();
+    if (emulator) return emulator_tables();
 #endif
 #if FOVEA_CUDA
     return cuda_tables();
@@ -285,7 +298,7 @@ int run(const Arguments& arguments) {
     return KernelTables<float>{};
 #endif
   }();
-  for (const Workload& workload : arguments.emulator ? tiny_workloads() : workloads()) {
+  for (const Workload& workload : emulator ? tiny_workloads() : workloads()) {
     if (!arguments.workloads.empty() &&
         arguments.workloads.find("," + workload.name + ",") == std::string::npos)
       continue;
@@ -337,7 +350,7 @@ int main(int count, char** arguments) {
   try {
     return fovea::bench::run(fovea::bench::parse(count, arguments));
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "fovea-gpu-bench: %s\n", error.what());
+    std::fprintf(stderr, "fovea-entry-bench: %s\n", error.what());
     return 1;
   }
 }
