@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <cstring>
 
-#ifdef __CUDACC__
+#if defined(__CUDACC__)
 #define FOVEA_HOST_DEVICE __host__ __device__ __forceinline__
+#elif defined(FOVEA_ISA_NAMESPACE)  // no unit for one instruction set leaves a copy that others could take
+#define FOVEA_HOST_DEVICE inline __attribute__((always_inline))
 #else
 #define FOVEA_HOST_DEVICE inline
 #endif
@@ -28,14 +30,18 @@ struct Philox4 {
   std::uint32_t x, y, z, w;
 };
 
+constexpr int philox_rounds = 10;
+constexpr std::uint32_t philox_factor0 = 0xD2511F53u, philox_factor1 = 0xCD9E8D57u;
+constexpr std::uint32_t philox_key_step0 = 0x9E3779B9u, philox_key_step1 = 0xBB67AE85u;
+
 FOVEA_HOST_DEVICE Philox4 philox(Philox4 counter, std::uint32_t key0, std::uint32_t key1) {
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t p = std::uint64_t{0xD2511F53u} * counter.x,
-                        q = std::uint64_t{0xCD9E8D57u} * counter.z;
+  for (int round = 0; round < philox_rounds; ++round) {
+    const std::uint64_t p = std::uint64_t{philox_factor0} * counter.x,
+                        q = std::uint64_t{philox_factor1} * counter.z;
     counter = {static_cast<std::uint32_t>(q >> 32) ^ counter.y ^ key0, static_cast<std::uint32_t>(q),
                static_cast<std::uint32_t>(p >> 32) ^ counter.w ^ key1, static_cast<std::uint32_t>(p)};
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
+    key0 += philox_key_step0;
+    key1 += philox_key_step1;
   }
   return counter;
 }

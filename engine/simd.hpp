@@ -369,6 +369,34 @@ FOVEA_INLINE void transpose4(float* const to[4], const float* const from[4]) {
 #endif
 }
 
+/// The upper and lower words of a[i] * b, i < 16.
+FOVEA_INLINE void multiply_wide(std::uint32_t* high, std::uint32_t* low, const std::uint32_t* a,
+                                std::uint32_t b) {
+#if defined(__AVX512F__)
+  const __m512i v = _mm512_loadu_si512(a), factor = _mm512_set1_epi32(static_cast<int>(b));
+  const __m512i even = _mm512_mul_epu32(v, factor), odd = _mm512_mul_epu32(_mm512_srli_epi64(v, 32), factor);
+  _mm512_storeu_si512(high, _mm512_mask_mov_epi32(_mm512_srli_epi64(even, 32), 0xaaaa, odd));
+  _mm512_storeu_si512(low, _mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 32)));
+#elif defined(__AVX2__)
+  const __m256i factor = _mm256_set1_epi32(static_cast<int>(b));
+  for (int i = 0; i < 16; i += 8) {
+    const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + i));
+    const __m256i even = _mm256_mul_epu32(v, factor),
+                  odd = _mm256_mul_epu32(_mm256_srli_epi64(v, 32), factor);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(high + i),
+                        _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(low + i),
+                        _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa));
+  }
+#else
+  for (int i = 0; i < 16; ++i) {
+    const std::uint64_t product = std::uint64_t{a[i]} * b;
+    high[i] = static_cast<std::uint32_t>(product >> 32);
+    low[i] = static_cast<std::uint32_t>(product);
+  }
+#endif
+}
+
 /// The nearest whole number, ties to even, of |x| < 2^22.
 FOVEA_INLINE F16 round_nearest(F16 x) {
   const F16 magic = F16::broadcast(12582912.0f);  // 1.5 * 2^23: the sum has no room for a fraction

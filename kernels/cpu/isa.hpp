@@ -19,6 +19,7 @@
   X(normalize_rows, NormalizeRowsKernels) \
   X(optimizer, OptimizerKernels)          \
   X(point_readout, PointReadoutKernels)   \
+  X(random, RandomKernels)                \
   X(sepconv3d, SepConv3dKernels)          \
   X(temporal_kernel, TemporalKernelKernels)
 
