@@ -1,4 +1,5 @@
 """Runs the parts of the test suite; see tools/test. Build folders are build-test/<part>."""
+import glob
 import json
 import os
 import re
@@ -12,6 +13,9 @@ import fuzzing
 
 FOLDER = "build-test"
 THREADED = ["engine", "autograd", "ops_gradcheck", "readout_ops", "random", "cpu_kernels", "cpu_ops", "cpu_readouts", "emulator", "cuda_kernels"]
+# Ops and golden cases: what must pass on processors that are not here.
+PORTABLE = ["activation_ops", "autograd", "check", "core_convolution", "cpu_elementwise", "cpu_kernels", "cpu_ops", "cpu_readouts", "golden_models",
+            "losses_gradcheck", "op_fixtures", "ops_gradcheck", "optimizer", "random", "readout_ops", "safetensors"]
 QUICK = ["engine", "check", "autograd", "random", "ops_gradcheck", "readout_ops", "losses_gradcheck", "op_fixtures", "safetensors"]
 
 
@@ -59,7 +63,8 @@ def configure_and_build(part, options, environment=None, targets=()):
 
 def count_log(folder):
     """Adds the doctest cases of every test program; a program that says nothing counts as one case."""
-    with open(os.path.join(folder, "meson-logs", "testlog.json")) as file:
+    logs = glob.glob(os.path.join(folder, "meson-logs", "testlog*.json"))  # meson names those of a wrapper after it
+    with open(max(logs, key=os.path.getmtime)) as file:
         results = [json.loads(line) for line in file]
     for result in results:
         output = result.get("stdout", "") + result.get("stderr", "")
@@ -81,7 +86,7 @@ def count_log(folder):
         TOTALS.add(failed=1)
 
 
-def suite(part, options, only=None, environment=None):
+def suite(part, options, only=None, environment=None, run_options=()):
     """Builds a configuration and runs its tests."""
     started = time.time()
     folder = os.path.join(FOLDER, part)
@@ -94,9 +99,31 @@ def suite(part, options, only=None, environment=None):
     chosen = [name for name in names if only is None or name in only]
     chosen = [name for name in chosen if re.fullmatch(r"[\w-]+", name)]
     built = time.time()
-    call(["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", *chosen])
+    call(["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", *run_options, *chosen])
     count_log(folder)
     say(f"{part}: built in {built - started:.0f} s, ran in {time.time() - built:.0f} s; so far {TOTALS}")
+
+
+def old_processor():
+    """The release build on an x86-64 without AVX and FMA: its kernels are those of the baseline."""
+    if call(["tools/packages", "all"]):
+        suite("release", RELEASE, PORTABLE, run_options=["--timeout-multiplier=3", "--wrapper=qemu-x86_64 -cpu Nehalem"])
+    else:
+        TOTALS.add(failed=1)
+
+
+def aarch64():
+    """libfovea for another processor, by Debian's cross compiler and qemu."""
+    if not call(["tools/packages", "all"]):
+        TOTALS.add(failed=1)
+        return
+    headers = os.path.abspath(os.path.join(FOLDER, "headers"))  # of libraries that are headers only, without those of this machine
+    os.makedirs(headers, exist_ok=True)
+    for name in ("nlohmann", "doctest"):
+        if not os.path.islink(os.path.join(headers, name)):
+            os.symlink(os.path.join("/usr/include", name), os.path.join(headers, name))
+    suite("aarch64", ["--cross-file", "tools/aarch64.txt", "--buildtype=release", "-Dtraining=disabled", "-Demulator=disabled",
+                      "-Dcuda=disabled", "-Dbench=disabled"], PORTABLE, {"CPATH": headers}, ["--timeout-multiplier=3"])
 
 
 def tracked(*patterns):
@@ -243,6 +270,8 @@ PARTS = {
     "nvcc-all": nvcc_all,
     "bare": bare,
     "clang": lambda: suite("clang", [*RELEASE, "-Dcuda=disabled", "-Dbench=disabled"], environment={"CC": "clang", "CXX": "clang++"}),
+    "old-processor": old_processor,
+    "aarch64": aarch64,
     "scale": scale,
     "peers": peers,
     "fuzz": lambda: fuzz(30, seed=1),  # the gate holds what is there; new mutations are for fuzz-long
@@ -251,7 +280,7 @@ PARTS = {
 }
 GATE = ["release", "headers", "style", "address", "thread", "fuzz"]
 SETS = {"--quick": ["quick"], "--sanitize": ["address", "thread"], "--gate": GATE,
-        "--all": [*GATE, "nvcc-all", "bare", "clang", "scale", "peers", "damaged-hdf5", "fuzz-long"]}
+        "--all": [*GATE, "nvcc-all", "bare", "clang", "old-processor", "aarch64", "scale", "peers", "damaged-hdf5", "fuzz-long"]}
 
 
 def main():
