@@ -1,10 +1,11 @@
 // Convolutions as matrix products: the sources of some pixels and taps are gathered in cache-sized pieces and
-// go through the register tiles of kernels/cpu/gemm_tile.hpp, channels as lanes. Depthwise convolutions and
-// the gradients of few channels have headers of their own. Pieces depend on the shape only: the same bits for
-// any number of threads.
+// go through the register tiles of kernels/cpu/gemm_tile.hpp, channels as lanes. Depthwise convolutions,
+// those of few source channels and the gradients of few channels have headers of their own. Pieces depend on
+// the shape only: the same bits for any number of threads.
 #include "kernels/conv3d.hpp"
 
 #include "kernels/cpu/conv3d_depthwise.hpp"
+#include "kernels/cpu/conv3d_direct.hpp"
 #include "kernels/cpu/conv3d_scatter.hpp"
 #include "kernels/cpu/conv3d_window.hpp"
 #include "kernels/cpu/gemm_tile.hpp"
@@ -91,59 +92,6 @@ void gather(float* to, std::int64_t line, const float* sources, const Window& wi
   }
 }
 
-/// Whether neighbouring pixels of a row see neighbouring floats through the same tap.
-bool sees_neighbours(const Window& w) {
-  return w.source_channels == 1 && w.w.multiply == 1 && w.w.divide == 1;
-}
-
-/// Neighbouring pixels in a panel, and the row of sources that some taps see.
-struct Segment {
-  std::int64_t lane, count;
-  Pixel pixel;
-  const float* row;
-};
-
-/// The sources of a segment through a tap along the row. May write up to 15 floats past the end.
-FOVEA_INLINE void copy_segment(float* to, const Segment& segment, const WindowAxis& axis, std::int64_t tap) {
-  const std::int64_t first = segment.pixel.w + axis.offset + tap * axis.step;
-  if (segment.row && first >= 0 && first + segment.count <= axis.sources) {
-    store(to, F16::load_first(segment.row + first, static_cast<int>(segment.count)));
-    return;
-  }
-  for (std::int64_t i = 0; i < segment.count; ++i) {
-    const bool inside = segment.row && first + i >= 0 && first + i < axis.sources;
-    to[i] = inside ? segment.row[first + i] : 0;
-  }
-}
-
-/// What gather and pack do for windows that see neighbours, in one step: a panel of A has the sources of
-/// tile_rows pixels through each tap. Loose ends fall on later lanes and taps, or the slack.
-void gather_panels(float* packed, std::int64_t panel_stride, const float* sources, const Window& window,
-                   Range pixels, Range runs, const Cut& cut) {
-  static_assert(tile_rows <= 16);
-  const std::int64_t runs_of_row = window.w.taps / cut.run;
-  for (std::int64_t p = pixels.begin; p < pixels.end; p += tile_rows, packed += panel_stride) {
-    Segment segments[tile_rows];
-    int count = 0;
-    for (std::int64_t lane = 0; lane < tile_rows && p + lane < pixels.end;) {
-      const Pixel pixel = window.pixel(p + lane);
-      const std::int64_t length =
-          least(window.w.results - pixel.w, least(tile_rows - lane, pixels.end - p - lane));
-      segments[count++] = {lane, length, pixel, nullptr};
-      lane += length;
-    }
-    float* to = packed;
-    for (std::int64_t r = runs.begin; r < runs.end; ++r) {
-      const std::int64_t row = r / runs_of_row, first = r % runs_of_row * cut.run;
-      for (int i = 0; i < count; ++i)
-        segments[i].row =
-            window.source_row(sources, segments[i].pixel, row / window.h.taps, row % window.h.taps);
-      for (std::int64_t tap = first; tap < first + cut.run; ++tap, to += tile_rows)
-        for (int i = 0; i < count; ++i) copy_segment(to + segments[i].lane, segments[i], window.w, tap);
-    }
-  }
-}
-
 /// Where sources are as the product needs them: one tap, which every pixel sees at its own place.
 bool is_pointwise(const Window& w) {
   const auto plain = [](const WindowAxis& axis) {
@@ -180,14 +128,12 @@ struct Piece {
 
 void convolve_piece(const Piece& piece, const Window& window, const Cut& cut) {
   const std::int64_t all_ks = cut.runs * cut.run_floats, channels = window.group_channels();
-  const bool pointwise = is_pointwise(window), neighbours = sees_neighbours(window);
+  const bool pointwise = is_pointwise(window);
   for (std::int64_t chunk = 0; chunk < cut.chunks(); ++chunk) {
     const Range runs = cut.chunk(chunk);
     const std::int64_t ks = runs.size() * cut.run_floats, line = ks + slack;
     const std::int64_t panel_stride = tile_rows * ks + slack;
-    if (neighbours) {
-      gather_panels(piece.packed, panel_stride, piece.sources, window, piece.pixels, runs, cut);
-    } else if (pointwise) {
+    if (pointwise) {
       pack<tile_rows>(piece.packed, panel_stride, {piece.sources, window.source_channels, 1}, piece.pixels,
                       {0, ks});
     } else {
@@ -214,6 +160,7 @@ void convolve(float* results, const float* sources, const float* weights, const 
   const Scratch scratch(queue, window.groups * group_weights + worker_count(queue) * worker_floats);
   float* workers = scratch.data + window.groups * group_weights;
   pack_weights(scratch.data, weights, window, queue);
+  if (is_direct(window)) return convolve_direct(results, sources, scratch.data, window, accumulate, queue);
   for_each_task(queue, window.groups * pieces, [&](std::int64_t task, int worker) {
     const std::int64_t group = task / pieces, first = task % pieces * most_task_rows;
     float* memory = workers + worker * worker_floats;
@@ -322,6 +269,12 @@ void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dSh
     return;
   }
   if (is_depthwise(window)) return grad_weight_depthwise(dweight, dy, x, window, queue);
+  if (is_direct(window)) {
+    const std::int64_t parts = direct_parts(window);
+    const Scratch scratch(queue, parts * weights);
+    grad_weight_direct_parts(scratch.data, dy, x, window, queue);
+    return add_parts(dweight, scratch.data, parts, window, queue);
+  }
   const Cut cut = cut_of(window);
   const std::int64_t tasks = s.groups * cut.chunks(), parts = parts_of(tasks, pixels);
   const std::int64_t part_pixels = rounded_up(blocks(pixels, parts), k_chunk);

@@ -93,6 +93,25 @@ void pack(float* out, std::int64_t panel_stride, const Operand& from, Range line
   }
 }
 
+/// A tile of C = or += sums; the first `rows` and `columns` of it exist.
+template <int most_rows, int vectors>
+FOVEA_INLINE void store_tile(float* c, std::int64_t c_stride, const F16 (&sum)[most_rows][vectors],
+                             std::int64_t rows, std::int64_t columns, bool accumulate) {
+#pragma GCC unroll 24
+  for (int r = 0; r < most_rows; ++r) {
+    if (r >= rows) break;
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) {
+      float* to = c + r * c_stride + 16 * v;
+      const int lanes = static_cast<int>(least(16, columns - 16 * v));
+      if (lanes == 16)
+        store(to, accumulate ? add(F16::load(to), sum[r][v]) : sum[r][v]);
+      else
+        store_first(to, accumulate ? add(F16::load_first(to, lanes), sum[r][v]) : sum[r][v], lanes);
+    }
+  }
+}
+
 /// A tile of C = or += panel of A times panel of B; the first `rows` and `columns` of it exist.
 template <int vectors>
 void multiply_tile(float* c, std::int64_t c_stride, const float* a, const float* b, std::int64_t ks,
@@ -113,19 +132,7 @@ void multiply_tile(float* c, std::int64_t c_stride, const float* a, const float*
       for (int v = 0; v < vectors; ++v) sum[r][v] = madd(left, line[v], sum[r][v]);
     }
   }
-#pragma GCC unroll 24
-  for (int r = 0; r < tile_rows; ++r) {
-    if (r >= rows) break;
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) {
-      float* to = c + r * c_stride + 16 * v;
-      const int lanes = static_cast<int>(least(16, columns - 16 * v));
-      if (lanes == 16)
-        store(to, accumulate ? add(F16::load(to), sum[r][v]) : sum[r][v]);
-      else
-        store_first(to, accumulate ? add(F16::load_first(to, lanes), sum[r][v]) : sum[r][v], lanes);
-    }
-  }
+  store_tile<tile_rows, vectors>(c, c_stride, sum, rows, columns, accumulate);
 }
 
 /// Rows of C = or += packed rows of A (panels `a_stride` apart) times one panel of B.
