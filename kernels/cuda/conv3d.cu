@@ -271,7 +271,7 @@ bool try_depthwise_weights(float* dweight, const float* dy, const float* x, cons
     const DepthwiseShape d = depthwise_shape(kernel, s, x, false);
     const int groups = ceil_div(d.channels, 32);
     // Runs of tiles, so that the partial sums are few beside the maps.
-    const int run = static_cast<int>(max(std::int64_t{1}, d.tiles() * groups / (4 * kWantedBlocks)));
+    const auto run = static_cast<int>((d.tiles() * groups + kWantedBlocks - 1) / kWantedBlocks);
     const auto blocks = static_cast<int>((d.tiles() + run - 1) / run);
     const int shared = max(kernel.tile_size(d.tile_rows), d.threads() * K * K);
     const Scratch<float> partials(queue, static_cast<std::size_t>(blocks) * K * K * d.channels);

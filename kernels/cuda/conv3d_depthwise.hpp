@@ -5,8 +5,9 @@
 // works on 2 rows x 8 columns, for which it loads 14 pixels of each of 8 rows at K = 7: 7 multiply-adds a
 // load. The input gradient is the forward pass of dy with mirrored weights.
 //
-// The weight gradient requests 1.6 times both maps (tools/kernel-profile, W3): halo, and 49 partial sums of
-// every block and channel.
+// Requests (tools/kernel-profile): forward and input gradient 1.5 times both maps in W3 and 1.6 in W3f, whose
+// tiles lie inside the map with all of their halo, and no larger ones fit the 64 KiB of sm_75; the weight
+// gradient 1.4, since a block adds up a run of tiles before it leaves its 49 partial sums of a channel.
 #pragma once
 #include "kernels/cuda/gemm_tile.hpp"
 
