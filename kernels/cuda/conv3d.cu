@@ -135,7 +135,7 @@ bool depthwise_fits(const Conv3dShape& s) {
   return s.groups > 1 && s.groups == s.in_channels && s.groups == s.out_channels && square(s);
 }
 
-/// Tiles of equal heights: 36 rows are three tiles of 12.
+/// Tiles of equal heights: 36 rows are three tiles of 12. Blocks are no more than fit at once.
 template <int K>
 DepthwiseShape depthwise_shape(Depthwise<K>, const Conv3dShape& s, const float* staged, bool transposed) {
   const auto size = [](std::int64_t n) { return static_cast<int>(n); };
@@ -149,6 +149,7 @@ DepthwiseShape depthwise_shape(Depthwise<K>, const Conv3dShape& s, const float* 
   d.tile_rows = ceil_div(ceil_div(d.out_h, d.tiles_h), kPatchRows) * kPatchRows;
   d.tiles_w = ceil_div(d.out_w, kMapColumns);
   d.images = s.batch * s.t.in;
+  d.run = size(max(std::int64_t{1}, ceil_div(d.tiles() * ceil_div(d.channels, 32), kWantedBlocks)));
   d.vector = allows_vectors(staged, s.in_channels);
   return d;
 }
@@ -158,7 +159,7 @@ bool try_depthwise(float* y, const float* x, const float* weight, const float* b
   if (!depthwise_fits(s)) return false;
   return with_square_kernel<Depthwise>(s.h.kernel, [&]<int K>(Depthwise<K> kernel) {
     const DepthwiseShape d = depthwise_shape(kernel, s, x, transposed);
-    gpu::launch(depthwise<K>, dim3(static_cast<unsigned>(d.tiles()), ceil_div(d.channels, 32)), d.threads(),
+    gpu::launch(depthwise<K>, dim3(d.blocks(), ceil_div(d.channels, 32)), d.threads(),
                 sizeof(float) * static_cast<std::size_t>(kernel.tile_size(d.tile_rows)), queue.stream, y, x,
                 weight, bias, d, transposed, accumulate);
   });
@@ -271,16 +272,11 @@ bool try_depthwise_weights(float* dweight, const float* dy, const float* x, cons
   if (!depthwise_fits(s)) return false;
   return with_square_kernel<Depthwise>(s.h.kernel, [&]<int K>(Depthwise<K> kernel) {
     const DepthwiseShape d = depthwise_shape(kernel, s, x, false);
-    const int groups = ceil_div(d.channels, 32);
-    // Runs of tiles, so that the partial sums are few beside the maps.
-    const auto run = static_cast<int>((d.tiles() * groups + kWantedBlocks - 1) / kWantedBlocks);
-    const auto blocks = static_cast<int>((d.tiles() + run - 1) / run);
     const int shared = max(kernel.tile_size(d.tile_rows), d.threads() * K * K);
-    const Scratch<float> partials(queue, static_cast<std::size_t>(blocks) * K * K * d.channels);
-    gpu::launch(depthwise_weights<K>, dim3(blocks, groups), d.threads(),
-                sizeof(float) * static_cast<std::size_t>(shared), queue.stream, partials.data(), dy, x, d,
-                d.tiles(), run);
-    finish_weight_gradient(dweight, partials.data(), blocks, g, queue);
+    const Scratch<float> partials(queue, static_cast<std::size_t>(d.blocks()) * K * K * d.channels);
+    gpu::launch(depthwise_weights<K>, dim3(d.blocks(), ceil_div(d.channels, 32)), d.threads(),
+                sizeof(float) * static_cast<std::size_t>(shared), queue.stream, partials.data(), dy, x, d);
+    finish_weight_gradient(dweight, partials.data(), static_cast<int>(d.blocks()), g, queue);
   });
 }
 
