@@ -10,7 +10,8 @@
 namespace fovea::FOVEA_GPU {
 namespace {
 
-constexpr int kWantedBlocks = 264;  // two for every multiprocessor of the largest GPUs
+constexpr int kMultiprocessors = 132;  // of the largest GPUs
+constexpr int kWantedBlocks = 2 * kMultiprocessors;
 
 unsigned blocks_of(std::int64_t threads, int block) {
   return static_cast<unsigned>((threads + block - 1) / block);
@@ -134,7 +135,7 @@ bool depthwise_fits(const Conv3dShape& s) {
   return s.groups > 1 && s.groups == s.in_channels && s.groups == s.out_channels && square(s);
 }
 
-/// Tiles of equal heights: 36 rows are three tiles of 12.
+/// Tiles of equal heights: 36 rows are three tiles of 12. Blocks are no more than fit at once.
 template <int K>
 DepthwiseShape depthwise_shape(Depthwise<K>, const Conv3dShape& s, const float* staged, bool transposed) {
   const auto size = [](std::int64_t n) { return static_cast<int>(n); };
@@ -148,6 +149,7 @@ DepthwiseShape depthwise_shape(Depthwise<K>, const Conv3dShape& s, const float* 
   d.tile_rows = ceil_div(ceil_div(d.out_h, d.tiles_h), kPatchRows) * kPatchRows;
   d.tiles_w = ceil_div(d.out_w, kMapColumns);
   d.images = s.batch * s.t.in;
+  d.run = size(max(std::int64_t{1}, ceil_div(d.tiles() * ceil_div(d.channels, 32), kWantedBlocks)));
   d.vector = allows_vectors(staged, s.in_channels);
   return d;
 }
@@ -157,7 +159,7 @@ bool try_depthwise(float* y, const float* x, const float* weight, const float* b
   if (!depthwise_fits(s)) return false;
   return with_square_kernel<Depthwise>(s.h.kernel, [&]<int K>(Depthwise<K> kernel) {
     const DepthwiseShape d = depthwise_shape(kernel, s, x, transposed);
-    gpu::launch(depthwise<K>, dim3(static_cast<unsigned>(d.tiles()), ceil_div(d.channels, 32)), d.threads(),
+    gpu::launch(depthwise<K>, dim3(d.blocks(), ceil_div(d.channels, 32)), d.threads(),
                 sizeof(float) * static_cast<std::size_t>(kernel.tile_size(d.tile_rows)), queue.stream, y, x,
                 weight, bias, d, transposed, accumulate);
   });
@@ -167,36 +169,37 @@ bool window_fits(const Conv3dShape& s) {
   return s.groups == 1 && s.in_channels <= 4 && s.out_channels >= 4 && square(s);
 }
 
-WindowShape window_shape(const Conv3dShape& s, int rows) {
+/// Columns of equal width, not cut into runs yet.
+WindowShape window_shape(const Conv3dShape& s, int strip_pixels, int most_strips) {
   const auto size = [](std::int64_t n) { return static_cast<int>(n); };
-  return {size(s.in_channels),
-          size(s.out_channels),
-          size(s.h.in),
-          size(s.w.in),
-          size(s.h.out),
-          size(s.w.out),
-          size(s.h.pad),
-          size(s.w.pad),
-          rows,
-          ceil_div(size(s.h.out), rows),
-          ceil_div(size(s.w.out), kWindowColumns),
-          s.batch * s.t.in};
+  WindowShape w{};
+  w.in_channels = size(s.in_channels), w.out_channels = size(s.out_channels);
+  w.in_h = size(s.h.in), w.in_w = size(s.w.in), w.out_h = size(s.h.out), w.out_w = size(s.w.out);
+  w.pad_h = size(s.h.pad), w.pad_w = size(s.w.pad);
+  w.strip_pixels = strip_pixels;
+  const int across = ceil_div(w.out_w, strip_pixels);
+  w.columns = ceil_div(across, most_strips);
+  w.strips = ceil_div(across, w.columns);
+  w.images = s.batch * s.t.in;
+  return w;
 }
 
 bool try_window(float* y, const float* x, const float* weight, const float* bias, const Conv3dShape& s,
                 const Gather& g, const Queue& queue) {
   if (!window_fits(s)) return false;
-  return with_square_kernel<SquareWindow>(s.h.kernel, [&]<int K>(SquareWindow<K> kernel) {
-    int groups = 1;  // of 8 output channels in a block
-    while (groups < 8 && 8 * groups < s.out_channels) groups *= 2;
-    const int blocks = ceil_div(g.target_channels, 8 * groups), padded = blocks * 8 * groups;
-    const WindowShape w = window_shape(s, kWindowThreads / kWindowStrips / groups);
+  return with_square_kernel<SquareWindow>(s.h.kernel, [&]<int K>(SquareWindow<K>) {
+    int groups = 1;  // of 4 output channels in a block
+    while (groups < 8 && 4 * groups < s.out_channels) groups *= 2;
+    const int blocks = ceil_div(g.target_channels, 4 * groups), padded = blocks * 4 * groups;
+    WindowShape w = window_shape(s, kForwardPixels, 16);
+    w.run = kWindowThreads / groups;
+    w.runs = ceil_div(w.out_h * w.strips, w.run);
     const std::int64_t packed_size = static_cast<std::int64_t>(g.terms()) * padded;
     const Scratch<float> packed(queue, static_cast<std::size_t>(packed_size));
     const Scratch<int4> offsets(queue, static_cast<std::size_t>(g.terms()));
     gpu::launch(pack_weights, blocks_of(packed_size, kPackThreads), kPackThreads, 0, queue.stream,
                 packed.data(), offsets.data(), weight, g, Packing{0, padded, padded}, false);
-    const int shared = K * K * 8 * groups + (w.rows + K - 1) * kernel.kPitch;
+    const int shared = K * K * 4 * groups + w.plane(K);
     gpu::launch(convolve_window<K>, dim3(static_cast<unsigned>(w.tiles()), blocks), kWindowThreads,
                 sizeof(float) * static_cast<std::size_t>(shared), queue.stream,
                 GemmOutput{y, bias, g.target_channels, false, allows_vectors(y, g.target_channels)}, x,
@@ -269,35 +272,52 @@ bool try_depthwise_weights(float* dweight, const float* dy, const float* x, cons
   if (!depthwise_fits(s)) return false;
   return with_square_kernel<Depthwise>(s.h.kernel, [&]<int K>(Depthwise<K> kernel) {
     const DepthwiseShape d = depthwise_shape(kernel, s, x, false);
-    const int groups = ceil_div(d.channels, 32);
-    // Runs of tiles, so that the partial sums are few beside the maps.
-    const int run = static_cast<int>(max(std::int64_t{1}, d.tiles() * groups / (4 * kWantedBlocks)));
-    const auto blocks = static_cast<int>((d.tiles() + run - 1) / run);
     const int shared = max(kernel.tile_size(d.tile_rows), d.threads() * K * K);
-    const Scratch<float> partials(queue, static_cast<std::size_t>(blocks) * K * K * d.channels);
-    gpu::launch(depthwise_weights<K>, dim3(blocks, groups), d.threads(),
-                sizeof(float) * static_cast<std::size_t>(shared), queue.stream, partials.data(), dy, x, d,
-                d.tiles(), run);
-    finish_weight_gradient(dweight, partials.data(), blocks, g, queue);
+    const Scratch<float> partials(queue, static_cast<std::size_t>(d.blocks()) * K * K * d.channels);
+    gpu::launch(depthwise_weights<K>, dim3(d.blocks(), ceil_div(d.channels, 32)), d.threads(),
+                sizeof(float) * static_cast<std::size_t>(shared), queue.stream, partials.data(), dy, x, d);
+    finish_weight_gradient(dweight, partials.data(), static_cast<int>(d.blocks()), g, queue);
   });
+}
+
+/// Cuts the columns into runs for the weight gradient; returns how many of them a block works on. Of the cuts
+/// that leave `wanted` blocks at most, the one whose busiest multiprocessor has least to do.
+int cut_window(WindowShape& w, std::int64_t wanted, std::int64_t products) {
+  constexpr int most_rows = 24, least_strips = 64, choices = 8;
+  constexpr std::int64_t tile_cost = 16;  // of staging, in strips
+  const std::int64_t column = static_cast<std::int64_t>(w.out_h) * w.strips, columns = w.images * w.columns;
+  const std::int64_t fewest = ceil_div(w.out_h, most_rows);
+  const std::int64_t most = max(fewest, min(max(fewest + choices, wanted / columns), column / least_strips));
+  std::int64_t least = 0, tiles = 1;
+  for (std::int64_t runs = fewest; runs <= most; ++runs) {
+    const std::int64_t run = ceil_div(column, runs), together = ceil_div(columns * runs, wanted);
+    const std::int64_t blocks = ceil_div(columns * runs, together) * products;
+    // One block alone leaves a multiprocessor half idle.
+    const std::int64_t busiest = max(std::int64_t{2}, ceil_div(blocks, kMultiprocessors));
+    const std::int64_t cost = busiest * together * (run + tile_cost);
+    if (least > 0 && cost >= least) continue;
+    least = cost, tiles = together;
+    w.run = static_cast<int>(run), w.runs = static_cast<int>(ceil_div(column, run));
+  }
+  return static_cast<int>(tiles);
 }
 
 bool try_window_weights(float* dweight, const float* dy, const float* x, const Conv3dShape& s,
                         const Gather& g, const Queue& queue) {
   if (!window_fits(s)) return false;
-  return with_square_kernel<SquareWindow>(s.h.kernel, [&]<int K>(SquareWindow<K> kernel) {
-    const WindowShape w = window_shape(s, kGradientRows);
-    const GradientThreads threads(w.out_channels, K);
-    const int wide = ceil_div(w.out_channels, 4 * threads.groups);
-    const std::int64_t all = w.tiles() * wide * w.in_channels;
-    const int run = static_cast<int>(max(std::int64_t{1}, all / (4 * kWantedBlocks)));
+  return with_square_kernel<SquareWindow>(s.h.kernel, [&]<int K>(SquareWindow<K>) {
+    using Window = SquareWindow<K>;
+    WindowShape w = window_shape(s, kGradientPixels, 32);
+    const int groups = gradient_groups(w.out_channels), wide = ceil_div(w.out_channels, 4 * groups);
+    const int products = wide * w.in_channels;
+    const int run = cut_window(w, max(1, Window::kGradientBlocks * kMultiprocessors / products), products);
     const auto blocks = static_cast<int>((w.tiles() + run - 1) / run);
     const std::int64_t weights = static_cast<std::int64_t>(g.terms()) * g.target_channels;
-    const int shared = max((kGradientRows + K - 1) * kernel.kPitch, 4 * K * threads.slots * threads.owners);
+    const int shared = max(w.plane(K), 4 * Window::kGradientThreads);
     const Scratch<float> partials(queue, static_cast<std::size_t>(blocks * weights));
-    gpu::launch(window_weights<K>, dim3(blocks, wide, w.in_channels), threads.threads(),
+    gpu::launch(window_weights<K>, dim3(blocks, wide, w.in_channels), Window::kGradientThreads,
                 sizeof(float) * static_cast<std::size_t>(shared), queue.stream, partials.data(), dy, x, w,
-                w.tiles(), run, allows_vectors(dy, g.target_channels));
+                groups, run, allows_vectors(dy, g.target_channels));
     finish_weight_gradient(dweight, partials.data(), blocks, g, queue);
   });
 }

@@ -5,8 +5,7 @@
 // works on 2 rows x 8 columns, for which it loads 14 pixels of each of 8 rows at K = 7: 7 multiply-adds a
 // load. The input gradient is the forward pass of dy with mirrored weights.
 //
-// The weight gradient requests 1.6 times both maps (tools/kernel-profile, W3): halo, and 49 partial sums of
-// every block and channel.
+// A block works on a run of tiles, and so loads its weights, or leaves 49 partial sums of a channel, once.
 #pragma once
 #include "kernels/cuda/gemm_tile.hpp"
 
@@ -18,9 +17,11 @@ struct DepthwiseShape {
   int channels, in_h, in_w, out_h, out_w, pad_h, pad_w;
   int tile_rows, tiles_h, tiles_w;  // rows of a tile: even, a warp for every two
   std::int64_t images;
+  int run;      // tiles that a block works on, one after the other
   bool vector;  // the staged map allows float4
 
-  std::int64_t tiles() const { return images * tiles_h * tiles_w; }
+  __host__ __device__ std::int64_t tiles() const { return images * tiles_h * tiles_w; }
+  unsigned blocks() const { return static_cast<unsigned>(ceil_div(tiles(), run)); }
   int threads() const { return 32 * tile_rows / kPatchRows; }
 };
 
@@ -77,56 +78,80 @@ __device__ __forceinline__ void for_each_halo_row(const float* map, int row, int
   }
 }
 
-// y (images, out h, out w, C) <- x, weight (C, K, K), bias or null. Blocks: x = tile, y = 32 channels.
+/// The tiles of a block: begin to end.
+struct MapRun {
+  std::int64_t begin, end;
+
+  __device__ explicit MapRun(const DepthwiseShape& s)
+      : begin(static_cast<std::int64_t>(blockIdx.x) * s.run), end(min(begin + s.run, s.tiles())) {}
+};
+
+/// Writes a patch, or adds it to what is there.
+__device__ __forceinline__ void write_patch(float* y, const float (&sums)[kPatchRows][kPatchColumns],
+                                            const DepthwiseShape& s, const MapTile& tile, int row, int column,
+                                            bool accumulate) {
+  const int channel = tile.channel + threadIdx.x % 32;
+  GPU_UNROLL
+  for (int i = 0; i < kPatchRows; ++i) {
+    const int h = tile.row + row + i;
+    GPU_UNROLL
+    for (int j = 0; j < kPatchColumns; ++j) {
+      const int w = tile.column + column + j;
+      if (channel >= s.channels || h >= s.out_h || w >= s.out_w) continue;
+      float& to = y[((tile.image * s.out_h + h) * s.out_w + w) * s.channels + channel];
+      to = accumulate ? to + sums[i][j] : sums[i][j];
+    }
+  }
+}
+
+// y (images, out h, out w, C) <- x, weight (C, K, K), bias or null. Blocks: x = run of tiles, y = 32
+// channels.
 template <int K>
 __global__ void __launch_bounds__(32 * kMapWarps)
     depthwise(float* y, const float* x, const float* weight, const float* bias, DepthwiseShape s,
               bool mirrored, bool accumulate) {
   GPU_DYN_SHARED(float, map);
   GPU_SHARED(float, weights, [32 * K * K]);
-  const MapTile tile(s, blockIdx.x);
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, channels = s.channels - tile.channel;
-  stage_map<K>(map, x, s, tile);
+  const MapRun run(s);
+  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * kPatchRows;
+  const int first_channel = blockIdx.y * 32, channels = s.channels - first_channel;
+  stage_map<K>(map, x, s, MapTile(s, run.begin));
   for (int e = threadIdx.x; e < 32 * K * K; e += blockDim.x)
-    weights[e] = e < channels * K * K ? weight[static_cast<std::int64_t>(tile.channel) * K * K + e] : 0.f;
-  gpu::cp_wait<0>();
+    weights[e] = e < channels * K * K ? weight[static_cast<std::int64_t>(first_channel) * K * K + e] : 0.f;
   __syncthreads();
   float taps[K * K];
   GPU_UNROLL
   for (int k = 0; k < K * K; ++k) taps[k] = weights[lane * K * K + (mirrored ? K * K - 1 - k : k)];
-  const float first = bias && lane < channels ? bias[tile.channel + lane] : 0.f;
+  const float first = bias && lane < channels ? bias[first_channel + lane] : 0.f;
 
-  GPU_NO_UNROLL
-  for (int column = 0; column < kMapColumns; column += kPatchColumns) {
-    float sums[kPatchRows][kPatchColumns];
-    GPU_UNROLL
-    for (int i = 0; i < kPatchRows; ++i) {
+  for (std::int64_t at = run.begin; at < run.end; ++at) {
+    const MapTile tile(s, at);
+    if (at > run.begin) stage_map<K>(map, x, s, tile);
+    gpu::cp_wait<0>();
+    __syncthreads();
+    GPU_NO_UNROLL
+    for (int column = 0; column < kMapColumns; column += kPatchColumns) {
+      float sums[kPatchRows][kPatchColumns];
       GPU_UNROLL
-      for (int j = 0; j < kPatchColumns; ++j) sums[i][j] = first;
-    }
-    for_each_halo_row<K>(map, warp * kPatchRows, column, [&](int r, const auto& pixels) {
-      GPU_UNROLL_LARGE
       for (int i = 0; i < kPatchRows; ++i) {
-        if (r < i || r >= i + K) continue;
         GPU_UNROLL
-        for (int k = 0; k < K; ++k) {
+        for (int j = 0; j < kPatchColumns; ++j) sums[i][j] = first;
+      }
+      for_each_halo_row<K>(map, row, column, [&](int r, const auto& pixels) {
+        GPU_UNROLL_LARGE
+        for (int i = 0; i < kPatchRows; ++i) {
+          if (r < i || r >= i + K) continue;
           GPU_UNROLL
-          for (int j = 0; j < kPatchColumns; ++j)
-            sums[i][j] = gpu::fma(pixels[j + k], taps[(r - i) * K + k], sums[i][j]);
+          for (int k = 0; k < K; ++k) {
+            GPU_UNROLL
+            for (int j = 0; j < kPatchColumns; ++j)
+              sums[i][j] = gpu::fma(pixels[j + k], taps[(r - i) * K + k], sums[i][j]);
+          }
         }
-      }
-    });
-    GPU_UNROLL
-    for (int i = 0; i < kPatchRows; ++i) {
-      const int h = tile.row + warp * kPatchRows + i;
-      GPU_UNROLL
-      for (int j = 0; j < kPatchColumns; ++j) {
-        const int w = tile.column + column + j;
-        if (lane >= channels || h >= s.out_h || w >= s.out_w) continue;
-        float& to = y[((tile.image * s.out_h + h) * s.out_w + w) * s.channels + tile.channel + lane];
-        to = accumulate ? to + sums[i][j] : sums[i][j];
-      }
+      });
+      write_patch(y, sums, s, tile, row, column, accumulate);
     }
+    __syncthreads();
   }
 }
 
@@ -134,15 +159,14 @@ __global__ void __launch_bounds__(32 * kMapWarps)
 // rows and are summed in order.
 template <int K>
 __global__ void __launch_bounds__(32 * kMapWarps)
-    depthwise_weights(float* partials, const float* dy, const float* x, DepthwiseShape s, std::int64_t tiles,
-                      int run) {
+    depthwise_weights(float* partials, const float* dy, const float* x, DepthwiseShape s) {
   GPU_DYN_SHARED(float, map);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   float taps[K * K];
   GPU_UNROLL
   for (int k = 0; k < K * K; ++k) taps[k] = 0.f;
-  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * run, end = min(begin + run, tiles);
-  for (std::int64_t at = begin; at < end; ++at) {
+  const MapRun run(s);
+  for (std::int64_t at = run.begin; at < run.end; ++at) {
     const MapTile tile(s, at);
     stage_map<K>(map, x, s, tile);
     gpu::cp_wait<0>();
