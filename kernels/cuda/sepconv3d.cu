@@ -89,7 +89,6 @@ __global__ void __launch_bounds__(kGroupThreads* kMaxGroups)
     convolve_tiles(float* y, const float* x, const float* packed, Convolution c, int chunk_frames,
                    bool accumulate) {
   constexpr int U = kFramesAtOnce, kWindow = K::T - 1 + U;
-  constexpr int kTogether = K::kSmall ? U : 1;  // frames that share loads of weights, where registers last
   GPU_DYN_SHARED(float, shared);
   const int buffer_size = U * c.in_channels * K::kPlane, groups = blockDim.x / kGroupThreads;
   float* weights = shared + 2 * buffer_size;
@@ -125,25 +124,24 @@ __global__ void __launch_bounds__(kGroupThreads* kMaxGroups)
     stage(buffer ^ 1, frame + U);
     gpu::cp_wait<1>();
     __syncthreads();
+    // Taps by which a frame of the step reaches an output of the chunk.
+    const Range inside{frame - (chunk.end - chunk.begin) + 1, frame + U};
     GPU_NO_UNROLL
     for (int i = any_inside(frame) ? own.group : c.in_channels; i < c.in_channels; i += groups) {
       const float* taps = weights + (i * kTileChannels + own.channel()) * K::kPaddedPacked;
-      GPU_UNROLL
-      for (int first = 0; first < U; first += kTogether) {
-        float sums[kTogether][kTileColumns];
-        const float* planes = shared + buffer * buffer_size + (first * c.in_channels + i) * K::kPlane;
-        spatial_row<K>(sums, planes + h * K::kPlaneColumns, c.in_channels * K::kPlane, taps, rows);
-        for_temporal_taps<K>(taps, [&](int k, float tap) {
+      const float* planes = shared + buffer * buffer_size + i * K::kPlane;
+      float sums[U][kTileColumns];
+      spatial_row<K>(sums, planes + h * K::kPlaneColumns, c.in_channels * K::kPlane, taps, rows);
+      for_temporal_taps<K>(taps, inside, [&](int k, float tap) {
+        GPU_UNROLL
+        for (int f = 0; f < U; ++f) {
           GPU_UNROLL
-          for (int f = 0; f < kTogether; ++f) {
-            GPU_UNROLL
-            for (int w = 0; w < kTileColumns; ++w) {
-              float& to = window[U - 1 - first - f + k][w];
-              to = gpu::fma(tap, sums[f][w], to);
-            }
+          for (int w = 0; w < kTileColumns; ++w) {
+            float& to = window[U - 1 - f + k][w];
+            to = gpu::fma(tap, sums[f][w], to);
           }
-        });
-      }
+        }
+      });
     }
     const int first_t = chunk.begin + frame - (K::T - 1);
     const auto finished = [&](int n) { return window[kWindow - 1 - n / kTileColumns][n % kTileColumns]; };
@@ -236,7 +234,8 @@ bool try_convolve(float* y, const float* x, const float* packed, const Convoluti
   const std::size_t bytes = convolve_shared_bytes<K>(c, groups);
   if (!serves<K>(c) || bytes > kSharedOfEveryGpu) return false;
   const int fours = ceil_div(c.out_channels, kTileChannels), blocks = c.batch * fours * tiles(c);
-  const int chunk = ceil_div(c.out_t, chunk_count(blocks, groups, c.out_t, K::T - 1));
+  const int count = chunk_count(blocks, groups, c.out_t, K::T - 1);
+  const int chunk = ceil_div(ceil_div(c.out_t, count), kFramesAtOnce) * kFramesAtOnce;
   gpu::launch(convolve_tiles<K>, dim3(tiles(c) * ceil_div(c.out_t, chunk), fours, c.batch),
               kGroupThreads * groups, bytes, queue.stream, y, x, packed, c, chunk, accumulate);
   return true;

@@ -169,11 +169,13 @@ __device__ __forceinline__ void spatial_row(float (&sums)[Frames][kTileColumns],
   }
 }
 
-/// Calls use(k, tap) for the taps of the temporal kernel of a channel pair.
+/// Calls use(k, tap) for the taps of the temporal kernel of a channel pair, `wanted` ones and some next to
+/// them.
 template <class K, class Use>
-__device__ __forceinline__ void for_temporal_taps(const float* weights, const Use& use) {
+__device__ __forceinline__ void for_temporal_taps(const float* weights, Range wanted, const Use& use) {
   GPU_UNROLL
   for (int first = 0; first < K::T; first += 4) {
+    if (first >= wanted.end || first + 4 <= wanted.begin) continue;
     float taps[4];
     load_row<1>(taps, weights + K::H * K::kRow + first);
     GPU_UNROLL

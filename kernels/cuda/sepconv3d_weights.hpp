@@ -40,37 +40,43 @@ __device__ __forceinline__ float sum_of_rows(float value) {
   return value + __shfl_xor_sync(0xffffffffu, value, 2);
 }
 
-/// d spatial of a large kernel: the thread's kernel rows, from the slopes of its warp.
+/// d spatial of a large kernel: from the slopes of its warp a lane sums the kernel rows that are its own
+/// modulo 8, and a half of one of those that are left over.
 template <class K>
 struct ExchangedGradient {
-  static constexpr int kRounds = ceil_div(K::H, kTileRows);
-  float sums[kRounds][K::W] = {};
+  static constexpr int kRounds = K::H / kTileRows, kLeft = K::H % kTileRows, kHalf = kTileRows / 2;
+  static_assert(kLeft > 0 && kLeft <= kHalf);
+  float sums[kRounds + 1][K::W] = {};
 
   __device__ __forceinline__ void add(float (&spatial)[1][kTileColumns], const float (&slope)[1][kSlopeRow],
                                       float* exchanged, const float* plane, int, const float* taps,
                                       const Owner<K>& own, Range rows) {
-    const int h = own.row(), o = own.channel();
-    float* slopes = exchanged + own.group * kGroupThreads * kSlopeRow;
+    const int h = own.row();
+    float* slopes = exchanged + (own.group * kGroupThreads + own.channel()) * kSlopeRow;
     GPU_UNROLL
     for (int w = 0; w < kSlopeRow; w += 4)
-      *reinterpret_cast<float4*>(&slopes[(h * kTileChannels + o) * kSlopeRow + w]) =
+      *reinterpret_cast<float4*>(&slopes[h * kTileChannels * kSlopeRow + w]) =
           make_float4(slope[0][w], slope[0][w + 1], slope[0][w + 2], slope[0][w + 3]);
     __syncwarp();
     spatial_row<K>(spatial, plane + h * K::kPlaneColumns, 0, taps, rows);
     GPU_UNROLL
-    for (int round = 0; round < kRounds; ++round) {
-      const int kh = h + round * kTileRows;
-      if (kh < K::H) {
-        GPU_NO_UNROLL
-        for (int row = 0; row < kTileRows; ++row) {
-          float pixels[4 * K::kVectors], row_slopes[kSlopeRow];
-          load_row<K::kVectors>(pixels, plane + (row + kh) * K::kPlaneColumns);
-          load_row<kSlopeRow / 4>(row_slopes, slopes + (row * kTileChannels + o) * kSlopeRow);
-          for_products<K>([&](int kw, int w, int column) {
-            sums[round][kw] = gpu::fma(row_slopes[w], pixels[column], sums[round][kw]);
-          });
-        }
-      }
+    for (int round = 0; round < kRounds; ++round)
+      add_rows(sums[round], slopes, plane, h + round * kTileRows, {0, kTileRows});
+    const int half = h / kHalf * kHalf;
+    if (h % kHalf < kLeft)
+      add_rows(sums[kRounds], slopes, plane, kRounds * kTileRows + h % kHalf, {half, half + kHalf});
+  }
+
+  /// sums <- + of kernel row kh, over rows of the tile.
+  static __device__ __forceinline__ void add_rows(float (&sums)[K::W], const float* slopes,
+                                                  const float* plane, int kh, Range rows) {
+    GPU_NO_UNROLL
+    for (int row = rows.begin; row < rows.end; ++row) {
+      float pixels[4 * K::kVectors], slope[kSlopeRow];
+      load_row<K::kVectors>(pixels, plane + (row + kh) * K::kPlaneColumns);
+      load_row<kSlopeRow / 4>(slope, slopes + row * kTileChannels * kSlopeRow);
+      for_products<K>(
+          [&](int kw, int w, int column) { sums[kw] = gpu::fma(slope[w], pixels[column], sums[kw]); });
     }
   }
 
@@ -86,11 +92,12 @@ struct ExchangedGradient {
       if (to && h == 0) to[K::H * K::W + k] = sum;
     }
     GPU_UNROLL
-    for (int round = 0; round < kRounds; ++round) {
-      const int kh = h + round * kTileRows;
+    for (int kw = 0; kw < K::W; ++kw) {
       GPU_UNROLL
-      for (int kw = 0; kw < K::W; ++kw)
-        if (to && kh < K::H) to[kh * K::W + kw] = sums[round][kw];
+      for (int round = 0; round < kRounds; ++round)
+        if (to) to[(h + round * kTileRows) * K::W + kw] = sums[round][kw];
+      const float left = sums[kRounds][kw] + __shfl_xor_sync(0xffffffffu, sums[kRounds][kw], 16);
+      if (to && h < kLeft) to[(h + kRounds * kTileRows) * K::W + kw] = left;
     }
   }
 };
@@ -214,7 +221,7 @@ __global__ void __launch_bounds__(kGroupThreads* kMaxGroups)
     gpu::cp_wait<1>();
     __syncthreads();
     float slope[U][kSlopeRow] = {}, spatial[U][kTileColumns];
-    for_temporal_taps<K>(taps, [&](int k, float tap) {
+    for_temporal_taps<K>(taps, {0, K::T}, [&](int k, float tap) {
       GPU_UNROLL
       for (int f = 0; f < U; ++f) {
         GPU_UNROLL
