@@ -2,10 +2,12 @@
 // with mirrored kernels and exchanged channels. No kernel stores the spatial result of a channel pair (its
 // traffic would cost more than the arithmetic): a thread keeps the running time window in registers instead.
 //
-// Predicted on an H100 (tools/kernel-profile, W1; the limit is 1.3 times the useful multiply-adds): 1.4 for
-// 11 x 11, 1.7 to 2.2 for 5 x 5. Taps outside of the image are multiplied as zeros (a third of those of 5 x 5
-// on 8 x 6 pixels), chunks of time compute KT - 1 frames of their neighbours again, and the spatial gradient
-// leaves the lanes without a kernel row idle.
+// Predicted on an H100 (tools/kernel-profile; the limit is 1.3 times the useful multiply-adds): in W1 1.1 to
+// 1.3. What is left: loads from shared memory (one for about 10 multiply-adds, for 20 in the weight gradient
+// of 5 x 5), 128 or 256 equal blocks on 132 multiprocessors, a kernel row that only one of a pair of rows at
+// the edge needs, and for 11 x 11 the KT - 1 frames that two chunks of time both compute. In W1s 1.1 to 1.4:
+// tiles of 8 x 6 reach beyond the 22 x 22 pixels, by 9% in columns and for 11 x 11, where a warp owns all
+// rows of a tile, by 9% in rows; 5 x 5 with a halo of columns waits for shared memory as well.
 #include "kernels/cuda/kernels.hpp"
 #include "kernels/cuda/scratch.hpp"
 #include "kernels/cuda/sepconv3d_plain.hpp"
@@ -15,7 +17,7 @@
 namespace fovea::FOVEA_GPU {
 namespace {
 
-constexpr int kPackThreads = 256;
+constexpr int kPackThreads = 256, kSumThreads = 64;
 
 // packed (out, in, packed_pair) <- spatial, temporal; mirrored: of the transposed convolution
 __global__ void __launch_bounds__(kPackThreads)
@@ -51,6 +53,17 @@ std::size_t convolve_shared_bytes(const Convolution& c, int groups) {
 /// What a thread has for kFramesAtOnce finished frames, in float4.
 constexpr int kResultVectors = kFramesAtOnce * kTileColumns / 4;
 static_assert(kFramesAtOnce * kTileColumns % 4 == 0);
+
+template <class K>
+__device__ __forceinline__ void store_results(float4* results,
+                                              const float (&window)[K::T - 1 + kFramesAtOnce][kTileColumns]) {
+  constexpr int oldest = K::T - 2 + kFramesAtOnce;
+  const auto value = [&](int n) { return window[oldest - n / kTileColumns][n % kTileColumns]; };
+  GPU_UNROLL
+  for (int v = 0; v < kResultVectors; ++v)
+    results[v * blockDim.x + threadIdx.x] =
+        make_float4(value(4 * v), value(4 * v + 1), value(4 * v + 2), value(4 * v + 3));
+}
 
 // Sums the groups' shares (float4 of a thread's frames and columns, thread) of finished frames in a fixed
 // order and writes them, channels fastest.
@@ -125,14 +138,15 @@ __global__ void __launch_bounds__(kGroupThreads* kMaxGroups)
     gpu::cp_wait<1>();
     __syncthreads();
     // Taps by which a frame of the step reaches an output of the chunk.
-    const Range inside{frame - (chunk.end - chunk.begin) + 1, frame + U};
+    const Range wanted{frame - (chunk.end - chunk.begin) + 1, frame + U};
     GPU_NO_UNROLL
-    for (int i = any_inside(frame) ? own.group : c.in_channels; i < c.in_channels; i += groups) {
+    for (int i = any_inside(frame) && !rows.empty() ? own.group : c.in_channels; i < c.in_channels;
+         i += groups) {
       const float* taps = weights + (i * kTileChannels + own.channel()) * K::kPaddedPacked;
       const float* planes = shared + buffer * buffer_size + i * K::kPlane;
       float sums[U][kTileColumns];
       spatial_row<K>(sums, planes + h * K::kPlaneColumns, c.in_channels * K::kPlane, taps, rows);
-      for_temporal_taps<K>(taps, inside, [&](int k, float tap) {
+      for_temporal_taps<K>(taps, wanted, [&](int k, float tap) {
         GPU_UNROLL
         for (int f = 0; f < U; ++f) {
           GPU_UNROLL
@@ -144,12 +158,8 @@ __global__ void __launch_bounds__(kGroupThreads* kMaxGroups)
       });
     }
     const int first_t = chunk.begin + frame - (K::T - 1);
-    const auto finished = [&](int n) { return window[kWindow - 1 - n / kTileColumns][n % kTileColumns]; };
     const bool any_finished = first_t + U > chunk.begin;
-    GPU_UNROLL
-    for (int v = 0; v < kResultVectors && any_finished; ++v)
-      results[v * blockDim.x + threadIdx.x] =
-          make_float4(finished(4 * v), finished(4 * v + 1), finished(4 * v + 2), finished(4 * v + 3));
+    if (any_finished) store_results<K>(results, window);
     __syncthreads();
     if (any_finished) write_results<K>(y, results, c, tile, item, first_channel, first_t, chunk, accumulate);
     GPU_UNROLL
@@ -163,10 +173,10 @@ __global__ void __launch_bounds__(kGroupThreads* kMaxGroups)
 
 // dspatial (pair, KH * KW), dtemporal (pair, KT) <- sum over the blocks of partials (block, pair, KH * KW +
 // KT)
-__global__ void __launch_bounds__(kPackThreads)
+__global__ void __launch_bounds__(kSumThreads)
     sum_partials(float* dspatial, float* dtemporal, const float* partials, int blocks, int pairs, int spatial,
                  int temporal) {
-  const int size = spatial + temporal, e = blockIdx.x * kPackThreads + threadIdx.x;
+  const int size = spatial + temporal, e = blockIdx.x * kSumThreads + threadIdx.x;
   if (e >= pairs * size) return;
   double sum = 0;
   for (int block = 0; block < blocks; ++block)
@@ -252,7 +262,7 @@ bool try_weights(float* dspatial, float* dtemporal, const float* dy, const float
   const Scratch<float> partials(queue, static_cast<std::size_t>(parts) * pairs * kWeightsPerPair<K>);
   gpu::launch(weight_tiles<K>, dim3(blocks, channels, c.batch), kGroupThreads * groups,
               weight_shared_bytes<K>(groups), queue.stream, partials.data(), dy, x, packed, c, chunk);
-  gpu::launch(sum_partials, ceil_div(pairs * kWeightsPerPair<K>, kPackThreads), kPackThreads, 0, queue.stream,
+  gpu::launch(sum_partials, ceil_div(pairs * kWeightsPerPair<K>, kSumThreads), kSumThreads, 0, queue.stream,
               dspatial, dtemporal, static_cast<const float*>(partials.data()), parts, pairs, K::H * K::W,
               K::T);
   return true;
@@ -295,7 +305,7 @@ void grad_weight(float* dspatial, float* dtemporal, const float* dy, const float
   const int pairs = c.out_channels * c.in_channels, taps = c.kernel_h * c.kernel_w + c.kernel_t;
   if (pairs == 0) return;
   if (c.batch == 0 || c.in_t * c.in_h * c.in_w == 0) {  // sums of nothing
-    gpu::launch(sum_partials, ceil_div(pairs * taps, kPackThreads), kPackThreads, 0, queue.stream, dspatial,
+    gpu::launch(sum_partials, ceil_div(pairs * taps, kSumThreads), kSumThreads, 0, queue.stream, dspatial,
                 dtemporal, static_cast<const float*>(nullptr), 0, pairs, c.kernel_h * c.kernel_w, c.kernel_t);
     return;
   }

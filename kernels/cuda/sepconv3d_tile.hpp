@@ -1,7 +1,7 @@
 // What the kernels of the separable convolution share: geometry, tiles, staging of frames, the spatial row.
 //
 // A block covers a tile of 8 rows x 6 columns of 4 output channels. A thread owns the 6 columns of a row and
-// channel, for every kMaxGroups-th of the input channels (its group). Frames come into shared memory
+// channel, and a group of input channels, of which there are up to 8. Frames come into shared memory
 // transposed into planes (channel, row, column) with the halo of the kernel around the tile and zeros where
 // the image ends.
 //
@@ -81,15 +81,16 @@ struct Tile {
 
 struct Range {
   int begin, end;
+  __device__ bool empty() const { return begin >= end; }
 };
 
 /// The kernel rows of a thread that may meet the image. Of small kernels those that do at its row of the tile
-/// or the other one of its pair, of larger ones all.
+/// or the other one of its pair (none below the last output), of larger ones all.
 template <class K>
 __device__ __forceinline__ Range kernel_rows(const Convolution& c, Tile tile, int row) {
   if (!K::kSmall) return {0, K::H};
   const int first = tile.row + row / 2 * 2;
-  return {max(0, c.pad_h - first - 1), min(K::H, c.in_h + c.pad_h - first)};
+  return {max(0, c.pad_h - first - 1), first < c.out_h ? min(K::H, c.in_h + c.pad_h - first) : 0};
 }
 
 /// The rows of a plane that kernel_rows can reach: those of the image and one beyond either end.

@@ -140,13 +140,14 @@ struct RowGradient {
     constexpr int kSize = kWeightsPerPair<K>, kPadded = kPaddedSums<K>;
     const int channels = blockDim.x / kTileRows;  // and groups
     float* to = shared + (own.row() / 2 * channels + own.group * kTileChannels + own.channel()) * kPadded;
-    GPU_UNROLL
-    for (int r = 0; r < kSize; ++r) {
-      const float sum =
-          r < K::H * K::W ? sums[r < K::H * K::W ? r : 0] : temporal[r < K::H * K::W ? 0 : r - K::H * K::W];
+    const auto put = [&](int r, float sum) {
       const float both_rows = sum + __shfl_xor_sync(0xffffffffu, sum, 2);
       if (own.row() % 2 == 0) to[r] = both_rows;
-    }
+    };
+    GPU_UNROLL
+    for (int r = 0; r < K::H * K::W; ++r) put(r, sums[r]);
+    GPU_UNROLL
+    for (int k = 0; k < K::T; ++k) put(K::H * K::W + k, temporal[k]);
     __syncthreads();
     for (int e = threadIdx.x; e < channels * kSize; e += blockDim.x) {
       const int r = e % kSize, channel = e / kSize;
@@ -202,6 +203,8 @@ __global__ void __launch_bounds__(kGroupThreads* kMaxGroups)
   const auto load = [&](float(&row)[kTileColumns], int t) {
     load_slopes(row, dy, c, item, t, tile.row + own.row(), tile.column, first_out + own.channel());
   };
+  // Taps by which a frame reaches frames of dy.
+  const auto taps_of = [&](int frame) { return Range{frame + c.pad_t - c.out_t + 1, frame + c.pad_t + 1}; };
 
   float window[kWindow][kTileColumns], dtemporal[K::T] = {};
   SpatialGradient<K> dspatial;
@@ -220,37 +223,37 @@ __global__ void __launch_bounds__(kGroupThreads* kMaxGroups)
     for (int u = 0; u < U; ++u) load(window[u], frame + U - 1 - u + c.pad_t);
     gpu::cp_wait<1>();
     __syncthreads();
-    float slope[U][kSlopeRow] = {}, spatial[U][kTileColumns];
-    for_temporal_taps<K>(taps, {0, K::T}, [&](int k, float tap) {
+    if (!rows.empty()) {
+      const float* planes = shared + buffer * U * frame_size + own.group * K::kPlane;
+      float slope[U][kSlopeRow] = {}, spatial[U][kTileColumns];
+      for_temporal_taps<K>(taps, {taps_of(frame).begin, taps_of(frame + U - 1).end}, [&](int k, float tap) {
+        GPU_UNROLL
+        for (int f = 0; f < U; ++f) {
+          GPU_UNROLL
+          for (int w = 0; w < kTileColumns; ++w)
+            slope[f][w] = gpu::fma(tap, window[U - 1 - f + k][w], slope[f][w]);
+        }
+      });
+      // Frames from `end` on are another block's.
+      GPU_UNROLL
+      for (int f = 1; f < U; ++f) {
+        GPU_UNROLL
+        for (int w = 0; w < kTileColumns; ++w) slope[f][w] = frame + f < end ? slope[f][w] : 0.f;
+      }
+      dspatial.add(spatial, slope, exchanged, planes, frame_size, taps, own, rows);
       GPU_UNROLL
       for (int f = 0; f < U; ++f) {
-        GPU_UNROLL
-        for (int w = 0; w < kTileColumns; ++w)
-          slope[f][w] = gpu::fma(tap, window[U - 1 - f + k][w], slope[f][w]);
-      }
-    });
-    // Frames from `end` on are another block's.
-    GPU_UNROLL
-    for (int f = 1; f < U; ++f) {
-      GPU_UNROLL
-      for (int w = 0; w < kTileColumns; ++w) slope[f][w] = frame + f < end ? slope[f][w] : 0.f;
-    }
-    const float* planes = shared + buffer * U * frame_size + own.group * K::kPlane;
-    dspatial.add(spatial, slope, exchanged, planes, frame_size, taps, own, rows);
-    GPU_UNROLL
-    for (int f = 0; f < U; ++f) {
-      if (frame + f >= end) continue;
-      GPU_UNROLL
-      for (int k = 0; k < K::T; ++k) {
-        GPU_UNROLL
-        for (int w = 0; w < kTileColumns; ++w)
-          dtemporal[k] = gpu::fma(window[U - 1 - f + k][w], spatial[f][w], dtemporal[k]);
+        if (frame + f >= end) continue;
+        for_temporal_taps<K>(taps, taps_of(frame + f), [&](int k, float) {
+          GPU_UNROLL
+          for (int w = 0; w < kTileColumns; ++w)
+            dtemporal[k] = gpu::fma(window[U - 1 - f + k][w], spatial[f][w], dtemporal[k]);
+        });
       }
     }
     __syncthreads();  // before the next frame overwrites the other buffer, and the slopes
   }
-  gpu::cp_wait<0>();
-
+  // No copies are pending: none were started for frames from `end` on.
   const std::size_t block = static_cast<std::size_t>(item) * gridDim.x + blockIdx.x;
   dspatial.write(dtemporal, own, shared, [&](int o, int group) -> float* {
     if (first_out + o >= c.out_channels || first_in + group >= c.in_channels) return nullptr;
