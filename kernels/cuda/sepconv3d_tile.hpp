@@ -43,6 +43,7 @@ struct Taps {
   static constexpr int kPlaneRows = kTileRows + H - 1;
   static constexpr int kUsedColumns = kTileColumns + (kWholeRows ? 0 : W - 1);
   static constexpr int kVectors = ceil_div(kUsedColumns, 4);
+  // An odd number of float4; two are as good where a half of a warp reads a pair of rows.
   static constexpr int kPlaneColumns = (kSmall && kVectors == 2 ? kVectors : kVectors | 1) * 4;
   static constexpr int kPlane = plane_vectors(kPlaneRows, kPlaneColumns / 4, kSmall) * 4;
 };
