@@ -99,10 +99,17 @@ std::vector<SepConv3dShape> tiled_shapes() {
       shape_of(1, 3, 4, {23, 19, 18}, kFirst, kNone, kNone),          // 9 x 8: two tiles in both directions
       shape_of(1, 1, 2, {107, 11, 12}, kFirst, kNone, kNone),         // several chunks of frames
       shape_of(1, 2, 1, {7, 4, 5}, kFirst, {10, 5, 5}, {10, 5, 5}),   // more padding than image
-      shape_of(1, 6, 3, {17, 8, 6}, kSecond, {0, 2, 2}, {0, 2, 2}),   // 6 channels over 4 warps
-      shape_of(2, 16, 4, {12, 3, 6}, kSecond, {0, 2, 2}, {0, 2, 2}),  // all of the shared memory
-      shape_of(1, 20, 2, {12, 5, 5}, kSecond, kNone, kNone),          // more than there is: plain kernel
-      shape_of(1, 5, 9, {13, 6, 7}, kSecond, {5, 0, 3}, {2, 1, 0}),   // uneven padding
+      shape_of(1, 6, 3, {17, 8, 6}, kSecond, {0, 2, 2}, {0, 2, 2}),   // one tile: columns left out
+      shape_of(1, 9, 3, {14, 9, 6}, kSecond, {0, 2, 2}, {0, 2, 2}),   // a row more; 9 channels in 8 groups
+      shape_of(1, 8, 4, {13, 7, 5}, kSecond, {0, 2, 2}, {0, 2, 2}),   // a row and a column less
+      shape_of(1, 3, 4, {12, 1, 4}, kSecond, {0, 2, 2}, {0, 4, 4}),   // one row; more padding at the end
+      shape_of(1, 2, 2, {12, 8, 6}, kSecond, {0, 2, 1}, {0, 2, 3}),   // as narrow, padded otherwise
+      shape_of(1, 2, 2, {12, 3, 5}, kSecond, {0, 9, 2}, {0, 9, 2}),   // tiles and warps beside the image
+      shape_of(1, 1, 1, {57, 5, 6}, kSecond, {3, 2, 2}, {3, 2, 2}),   // chunks of odd numbers of frames
+      shape_of(1, 16, 1, {12, 8, 7}, kSecond, {0, 2, 2}, {0, 2, 2}),  // a column more, all of shared memory
+      shape_of(2, 16, 4, {12, 3, 6}, kSecond, {0, 2, 2}, {0, 2, 2}),
+      shape_of(1, 20, 2, {12, 5, 5}, kSecond, kNone, kNone),         // more than there is: plain kernel
+      shape_of(1, 5, 9, {13, 6, 7}, kSecond, {5, 0, 3}, {2, 1, 0}),  // uneven padding
   };
 }
 

@@ -2,19 +2,22 @@
 // with mirrored kernels and exchanged channels. No kernel stores the spatial result of a channel pair (its
 // traffic would cost more than the arithmetic): a thread keeps the running time window in registers instead.
 //
-// Predicted on an H100 (tools/kernel-profile, W1; the limit is 1.3 times the useful multiply-adds): 1.4 for
-// 11 x 11, 1.7 to 2.2 for 5 x 5. Taps outside of the image are multiplied as zeros (a third of those of 5 x 5
-// on 8 x 6 pixels), chunks of time compute KT - 1 frames of their neighbours again, and the spatial gradient
-// leaves the lanes without a kernel row idle.
+// Predicted on an H100 (tools/kernel-profile; the limit is 1.3 times the useful multiply-adds): in W1 1.1 to
+// 1.3. What is left: loads from shared memory (one for about 10 multiply-adds, for 20 in the weight gradient
+// of 5 x 5), 128 or 256 equal blocks on 132 multiprocessors, a kernel row that only one of a pair of rows at
+// the edge needs, and for 11 x 11 the KT - 1 frames that two chunks of time both compute. In W1s 1.1 to 1.4:
+// tiles of 8 x 6 reach beyond the 22 x 22 pixels, by 9% in columns and for 11 x 11, where a warp owns all
+// rows of a tile, by 9% in rows; 5 x 5 with a halo of columns waits for shared memory as well.
 #include "kernels/cuda/kernels.hpp"
 #include "kernels/cuda/scratch.hpp"
 #include "kernels/cuda/sepconv3d_plain.hpp"
 #include "kernels/cuda/sepconv3d_tile.hpp"
+#include "kernels/cuda/sepconv3d_weights.hpp"
 
 namespace fovea::FOVEA_GPU {
 namespace {
 
-constexpr int kPackThreads = 256;
+constexpr int kPackThreads = 256, kSumThreads = 64;
 
 // packed (out, in, packed_pair) <- spatial, temporal; mirrored: of the transposed convolution
 __global__ void __launch_bounds__(kPackThreads)
@@ -40,59 +43,83 @@ __global__ void __launch_bounds__(kPackThreads)
 constexpr int kFramesAtOnce = 2;
 
 template <class K>
-std::size_t convolve_shared_bytes(const Convolution& c, int warps) {
+std::size_t convolve_shared_bytes(const Convolution& c, int groups) {
   const int frames = 2 * kFramesAtOnce * c.in_channels * K::kPlane;
   const int weights = kTileChannels * c.in_channels * K::kPaddedPacked;
-  const int results = kFramesAtOnce * warps * 32 * kTileColumns;
+  const int results = kFramesAtOnce * groups * kGroupThreads * kTileColumns;
   return sizeof(float) * static_cast<std::size_t>(frames + weights + results);
 }
 
-// Sums the warps' shares (frame, warp, column, lane) of finished frames in a fixed order and writes them,
-// channels fastest.
+/// What a thread has for kFramesAtOnce finished frames, in float4.
+constexpr int kResultVectors = kFramesAtOnce * kTileColumns / 4;
+static_assert(kFramesAtOnce * kTileColumns % 4 == 0);
+
 template <class K>
-__device__ __forceinline__ void write_results(float* y, const float* results, const Convolution& c, Tile tile,
-                                              int item, int first_channel, int first_t, int begin_t,
-                                              int end_t, bool accumulate) {
-  const int warps = blockDim.x / 32;
-  for (int e = threadIdx.x; e < kFramesAtOnce * 32 * kTileColumns; e += blockDim.x) {
-    const int lane = e % 32, o = lane_channel(lane), h = lane_row(lane), w = e / 32 % kTileColumns;
-    const int u = e / (32 * kTileColumns);
-    const int t = first_t + u;
-    if (t < begin_t || t >= end_t || tile.row + h >= c.out_h || tile.column + w >= c.out_w ||
-        first_channel + o >= c.out_channels)
-      continue;
-    float sum = 0.f;
-    for (int warp = 0; warp < warps; ++warp)
-      sum += results[((u * warps + warp) * kTileColumns + w) * 32 + lane];
-    float& to = y[(((static_cast<std::size_t>(item) * c.out_t + t) * c.out_h + tile.row + h) * c.out_w +
-                   tile.column + w) *
-                      c.out_channels +
-                  first_channel + o];
-    to = accumulate ? to + sum : sum;
+__device__ __forceinline__ void store_results(float4* results,
+                                              const float (&window)[K::T - 1 + kFramesAtOnce][kTileColumns]) {
+  constexpr int oldest = K::T - 2 + kFramesAtOnce;
+  const auto value = [&](int n) { return window[oldest - n / kTileColumns][n % kTileColumns]; };
+  GPU_UNROLL
+  for (int v = 0; v < kResultVectors; ++v)
+    results[v * blockDim.x + threadIdx.x] =
+        make_float4(value(4 * v), value(4 * v + 1), value(4 * v + 2), value(4 * v + 3));
+}
+
+// Sums the groups' shares (float4 of a thread's frames and columns, thread) of finished frames in a fixed
+// order and writes them, channels fastest.
+template <class K>
+__device__ __forceinline__ void write_results(float* y, const float4* results, const Convolution& c,
+                                              Tile tile, int item, int first_channel, int first_t,
+                                              Range chunk, bool accumulate) {
+  const int groups = blockDim.x / kGroupThreads;
+  for (int e = threadIdx.x; e < kResultVectors * kGroupThreads; e += blockDim.x) {
+    const int slot = e % kGroupThreads, vector = e / kGroupThreads;
+    const int h = tile.row + Owner<K>::row(slot), o = first_channel + Owner<K>::channel(slot);
+    if (h >= c.out_h || o >= c.out_channels) continue;
+    float sums[4] = {};
+    for (int group = 0; group < groups; ++group) {
+      const float4 share = results[vector * blockDim.x + Owner<K>::thread(slot, group, groups)];
+      sums[0] += share.x, sums[1] += share.y, sums[2] += share.z, sums[3] += share.w;
+    }
+    GPU_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      const int u = (4 * vector + j) / kTileColumns, w = tile.column + (4 * vector + j) % kTileColumns;
+      const int t = first_t + u;
+      if (t < chunk.begin || t >= chunk.end || w >= c.out_w) continue;
+      float& to =
+          y[(((static_cast<std::size_t>(item) * c.out_t + t) * c.out_h + h) * c.out_w + w) * c.out_channels +
+            o];
+      to = accumulate ? to + sums[j] : sums[j];
+    }
   }
 }
 
 // y (B,To,Ho,Wo,O) <- x (B,T,H,W,I). Blocks: x = chunk of frames and tile, y = four output channels, z =
-// item. Each warp does its share of the input channels. window[j] of a thread is the partial output j frames
-// before the newest one; a tap k of the temporal kernel adds to the output k frames back.
+// item. Each group of threads does its share of the input channels. window[j] of a thread is the partial
+// output j frames before the newest one; a tap k of the temporal kernel adds to the output k frames back.
 template <class K>
-__global__ void __launch_bounds__(32 * kMaxWarps)
+__global__ void __launch_bounds__(kGroupThreads* kMaxGroups)
     convolve_tiles(float* y, const float* x, const float* packed, Convolution c, int chunk_frames,
                    bool accumulate) {
   constexpr int U = kFramesAtOnce, kWindow = K::T - 1 + U;
-  constexpr int kTogether = K::T <= 11 ? U : 1;  // frames that share loads of weights, where registers last
   GPU_DYN_SHARED(float, shared);
-  const int buffer_size = U * c.in_channels * K::kPlane, warps = blockDim.x / 32;
+  const int buffer_size = U * c.in_channels * K::kPlane, groups = blockDim.x / kGroupThreads;
   float* weights = shared + 2 * buffer_size;
-  float* results = weights + kTileChannels * c.in_channels * K::kPaddedPacked;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, h = lane_row(lane), o = lane_channel(lane);
-  const int item = blockIdx.z, first_channel = blockIdx.y * kTileChannels;
+  float4* results = reinterpret_cast<float4*>(weights + kTileChannels * c.in_channels * K::kPaddedPacked);
+  const Owner<K> own(groups);
+  const int h = own.row(), item = blockIdx.z, first_channel = blockIdx.y * kTileChannels;
   const Tile tile(blockIdx.x, ceil_div(c.out_h, kTileRows), ceil_div(c.out_w, kTileColumns));
-  const int begin_t = tile.chunk * chunk_frames, end_t = min(begin_t + chunk_frames, c.out_t);
-  const int frames = end_t - begin_t + K::T - 1, first_frame = begin_t - c.pad_t;
+  const Range rows = kernel_rows<K>(c, tile, h);
+  const int begin_t = tile.chunk * chunk_frames;
+  const Range chunk{begin_t, min(begin_t + chunk_frames, c.out_t)};
+  const int frames = chunk.end - chunk.begin + K::T - 1, first_frame = chunk.begin - c.pad_t;
 
+  // Whether a step has frames of the recording; others are neither staged nor computed.
+  const auto any_inside = [&](int frame) {
+    return frame < frames && first_frame + frame + U > 0 && first_frame + frame < c.in_t;
+  };
   const auto stage = [&](int buffer, int frame) {
-    for (int u = 0; u < U; ++u)
+    for (int u = 0; u < U && any_inside(frame); ++u)
       stage_frame<K>(shared + buffer * buffer_size + u * c.in_channels * K::kPlane, x, c, tile, item,
                      frame + u < frames ? first_frame + frame + u : -1, 0, c.in_channels);
     gpu::cp_commit();
@@ -110,35 +137,31 @@ __global__ void __launch_bounds__(32 * kMaxWarps)
     stage(buffer ^ 1, frame + U);
     gpu::cp_wait<1>();
     __syncthreads();
+    // Taps by which a frame of the step reaches an output of the chunk.
+    const Range wanted{frame - (chunk.end - chunk.begin) + 1, frame + U};
     GPU_NO_UNROLL
-    for (int i = warp; i < c.in_channels; i += warps) {
-      const float* taps = weights + (i * kTileChannels + o) * K::kPaddedPacked;
-      GPU_UNROLL
-      for (int first = 0; first < U; first += kTogether) {
-        float sums[kTogether][kTileColumns];
-        const float* planes = shared + buffer * buffer_size + (first * c.in_channels + i) * K::kPlane;
-        spatial_row<K>(sums, planes + h * K::kPlaneColumns, c.in_channels * K::kPlane, taps);
-        for_temporal_taps<K>(taps, [&](int k, float tap) {
+    for (int i = any_inside(frame) && !rows.empty() ? own.group : c.in_channels; i < c.in_channels;
+         i += groups) {
+      const float* taps = weights + (i * kTileChannels + own.channel()) * K::kPaddedPacked;
+      const float* planes = shared + buffer * buffer_size + i * K::kPlane;
+      float sums[U][kTileColumns];
+      spatial_row<K>(sums, planes + h * K::kPlaneColumns, c.in_channels * K::kPlane, taps, rows);
+      for_temporal_taps<K>(taps, wanted, [&](int k, float tap) {
+        GPU_UNROLL
+        for (int f = 0; f < U; ++f) {
           GPU_UNROLL
-          for (int f = 0; f < kTogether; ++f) {
-            GPU_UNROLL
-            for (int w = 0; w < kTileColumns; ++w) {
-              float& to = window[U - 1 - first - f + k][w];
-              to = gpu::fma(tap, sums[f][w], to);
-            }
+          for (int w = 0; w < kTileColumns; ++w) {
+            float& to = window[U - 1 - f + k][w];
+            to = gpu::fma(tap, sums[f][w], to);
           }
-        });
-      }
+        }
+      });
     }
-    GPU_UNROLL
-    for (int u = 0; u < U; ++u) {
-      GPU_UNROLL
-      for (int w = 0; w < kTileColumns; ++w)
-        results[((u * warps + warp) * kTileColumns + w) * 32 + lane] = window[kWindow - 1 - u][w];
-    }
+    const int first_t = chunk.begin + frame - (K::T - 1);
+    const bool any_finished = first_t + U > chunk.begin;
+    if (any_finished) store_results<K>(results, window);
     __syncthreads();
-    write_results<K>(y, results, c, tile, item, first_channel, begin_t + frame - (K::T - 1), begin_t, end_t,
-                     accumulate);
+    if (any_finished) write_results<K>(y, results, c, tile, item, first_channel, first_t, chunk, accumulate);
     GPU_UNROLL
     for (int j = kWindow - 1; j >= 0; --j) {
       GPU_UNROLL
@@ -148,143 +171,12 @@ __global__ void __launch_bounds__(32 * kMaxWarps)
   gpu::cp_wait<0>();
 }
 
-// ---- weight gradient, kernel sizes known
-// -------------------------------------------------------------------------
-
-template <class K>
-constexpr int kWeightsPerPair = K::H* K::W + K::T;
-
-template <class K>
-std::size_t weight_shared_bytes(int warps) {
-  const int frames = 2 * warps * K::kPlane, weights = kTileChannels * warps * K::kPaddedPacked;
-  const int slopes = warps * 32 * 8;  // rows of 6, padded to float4
-  return sizeof(float) * static_cast<std::size_t>(frames + weights + slopes);
-}
-
-// partials (block, O, I, KH * KW + KT) <- the share of one tile and one chunk of input frames of one item.
-// Blocks: x = chunk of frames and tile, y = four output channels and `warps` input channels, z = item; a warp
-// owns one input channel. window[k] of a thread is the row of dy that tap k of the temporal kernel ties to
-// the current frame, so
-//   d temporal[k] = <window[k], spatial result of the frame>,  dS = sum_k temporal[k] window[k],
-//   d spatial[kh][kw] = <dS, frame shifted by kh, kw>, for which a lane's row is kh mod 8.
-template <class K>
-__global__ void __launch_bounds__(32 * kMaxWarps)
-    weight_tiles(float* partials, const float* dy, const float* x, const float* packed, Convolution c,
-                 int chunk_frames) {
-  constexpr int kRounds = ceil_div(K::H, kTileRows), kSlopeRow = 8;
-  GPU_DYN_SHARED(float, shared);
-  const int warps = blockDim.x / 32, groups_in = ceil_div(c.in_channels, warps),
-            buffer_size = warps * K::kPlane;
-  float* all_weights = shared + 2 * buffer_size;
-  float* slopes = all_weights + kTileChannels * warps * K::kPaddedPacked + threadIdx.x / 32 * 32 * kSlopeRow;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, h = lane_row(lane), o = lane_channel(lane);
-  const int item = blockIdx.z, first_in = blockIdx.y % groups_in * warps;
-  const int first_out = static_cast<int>(blockIdx.y) / groups_in * kTileChannels;
-  const int tiles_h = ceil_div(c.out_h, kTileRows), tiles_w = ceil_div(c.out_w, kTileColumns);
-  const Tile tile(blockIdx.x, tiles_h, tiles_w);
-  const int begin = tile.chunk * chunk_frames, end = min(begin + chunk_frames, c.in_t);
-  const float* taps = all_weights + (warp * kTileChannels + o) * K::kPaddedPacked;
-
-  const auto stage = [&](int buffer, int frame) {
-    stage_frame<K>(shared + buffer * buffer_size, x, c, tile, item, frame < end ? frame : -1, first_in,
-                   warps);
-    gpu::cp_commit();
-  };
-  const auto load_slopes = [&](float(&row)[kTileColumns], int t) {
-    const bool inside = t >= 0 && t < c.out_t && tile.row + h < c.out_h && first_out + o < c.out_channels;
-    const float* from =
-        dy + ((static_cast<std::size_t>(item) * c.out_t + (inside ? t : 0)) * c.out_h + tile.row + h) *
-                 c.out_w * c.out_channels;
-    GPU_UNROLL
-    for (int w = 0; w < kTileColumns; ++w)
-      row[w] = inside && tile.column + w < c.out_w ? from[(tile.column + w) * c.out_channels + first_out + o]
-                                                   : 0.f;
-  };
-
-  float window[K::T][kTileColumns], dtemporal[K::T], dspatial[kRounds][K::W];
-  GPU_UNROLL
-  for (int k = 0; k < K::T; ++k) {
-    dtemporal[k] = 0.f;
-    if (k < K::T - 1) load_slopes(window[k], begin - 1 + c.pad_t - k);
-  }
-  GPU_UNROLL
-  for (int round = 0; round < kRounds; ++round) {
-    GPU_UNROLL
-    for (int kw = 0; kw < K::W; ++kw) dspatial[round][kw] = 0.f;
-  }
-  stage_weights<K>(all_weights, packed, c, first_out, first_in, warps);
-  stage(0, begin);
-  for (int frame = begin, buffer = 0; frame < end; ++frame, buffer ^= 1) {
-    stage(buffer ^ 1, frame + 1);
-    GPU_UNROLL
-    for (int k = K::T - 1; k > 0; --k) {
-      GPU_UNROLL
-      for (int w = 0; w < kTileColumns; ++w) window[k][w] = window[k - 1][w];
-    }
-    load_slopes(window[0], frame + c.pad_t);
-    gpu::cp_wait<1>();
-    __syncthreads();
-    const float* plane = shared + buffer * buffer_size + warp * K::kPlane;
-    float sums[1][kTileColumns], slope[kSlopeRow] = {};
-    spatial_row<K>(sums, plane + h * K::kPlaneColumns, 0, taps);
-    for_temporal_taps<K>(taps, [&](int k, float tap) {
-      GPU_UNROLL
-      for (int w = 0; w < kTileColumns; ++w) {
-        dtemporal[k] = gpu::fma(window[k][w], sums[0][w], dtemporal[k]);
-        slope[w] = gpu::fma(tap, window[k][w], slope[w]);
-      }
-    });
-    GPU_UNROLL
-    for (int w = 0; w < kSlopeRow; w += 4)
-      *reinterpret_cast<float4*>(&slopes[(h * kTileChannels + o) * kSlopeRow + w]) =
-          make_float4(slope[w], slope[w + 1], slope[w + 2], slope[w + 3]);
-    __syncwarp();
-    GPU_UNROLL
-    for (int round = 0; round < kRounds; ++round) {
-      const int kh = h + round * kTileRows;
-      if (kh < K::H) {
-        GPU_NO_UNROLL
-        for (int row = 0; row < kTileRows; ++row) {
-          float pixels[4 * K::kVectors], row_slopes[kSlopeRow];
-          load_row<K::kVectors>(pixels, plane + (row + kh) * K::kPlaneColumns);
-          load_row<kSlopeRow / 4>(row_slopes, slopes + (row * kTileChannels + o) * kSlopeRow);
-          GPU_UNROLL
-          for (int kw = 0; kw < K::W; ++kw) {
-            GPU_UNROLL
-            for (int w = 0; w < kTileColumns; ++w)
-              dspatial[round][kw] = gpu::fma(row_slopes[w], pixels[w + kw], dspatial[round][kw]);
-          }
-        }
-      }
-    }
-    __syncthreads();  // before the next frame overwrites the other buffer, and the slopes
-  }
-  gpu::cp_wait<0>();
-
-  const std::size_t block = static_cast<std::size_t>(item) * gridDim.x + blockIdx.x;
-  const bool mine = first_out + o < c.out_channels && first_in + warp < c.in_channels;
-  const std::size_t pair = static_cast<std::size_t>(first_out + o) * c.in_channels + first_in + warp;
-  float* to = partials + (block * c.out_channels * c.in_channels + pair) * kWeightsPerPair<K>;
-  GPU_UNROLL
-  for (int k = 0; k < K::T; ++k) {
-    const float sum = sum_of_rows(dtemporal[k]);
-    if (mine && h == 0) to[K::H * K::W + k] = sum;
-  }
-  GPU_UNROLL
-  for (int round = 0; round < kRounds; ++round) {
-    const int kh = h + round * kTileRows;
-    GPU_UNROLL
-    for (int kw = 0; kw < K::W; ++kw)
-      if (mine && kh < K::H) to[kh * K::W + kw] = dspatial[round][kw];
-  }
-}
-
 // dspatial (pair, KH * KW), dtemporal (pair, KT) <- sum over the blocks of partials (block, pair, KH * KW +
 // KT)
-__global__ void __launch_bounds__(kPackThreads)
+__global__ void __launch_bounds__(kSumThreads)
     sum_partials(float* dspatial, float* dtemporal, const float* partials, int blocks, int pairs, int spatial,
                  int temporal) {
-  const int size = spatial + temporal, e = blockIdx.x * kPackThreads + threadIdx.x;
+  const int size = spatial + temporal, e = blockIdx.x * kSumThreads + threadIdx.x;
   if (e >= pairs * size) return;
   double sum = 0;
   for (int block = 0; block < blocks; ++block)
@@ -324,56 +216,63 @@ void pack(float* packed, const float* spatial, const float* temporal, const Conv
               queue.stream, packed, spatial, temporal, c, mirrored);
 }
 
-template <class K>
-bool has_taps(const Convolution& c) {
-  return c.kernel_t == K::T && c.kernel_h == K::H && c.kernel_w == K::W;
-}
-
 // What every architecture lets a block use; with more input channels than that the plain kernels serve.
 constexpr std::size_t kSharedOfEveryGpu = 64 * 1024;
-constexpr int kWantedBlocks = 256;
+constexpr int kWantedBlocks = 256, kWantedWarps = 1024;
 
 int tiles(const Convolution& c) { return ceil_div(c.out_h, kTileRows) * ceil_div(c.out_w, kTileColumns); }
 
-/// Into how many chunks to cut `frames`, so that there are blocks enough but the frames that two chunks share
-/// stay few.
-int chunk_count(int blocks, int frames, int shared_frames) {
-  return max(1, min(ceil_div(kWantedBlocks, blocks), frames / max(1, 2 * shared_frames)));
+/// Into how many chunks to cut `frames`, so that there are blocks or warps enough but the frames that two
+/// chunks share stay few.
+int chunk_count(int blocks, int warps, int frames, int shared_frames) {
+  const int wanted = min(ceil_div(kWantedBlocks, blocks), ceil_div(kWantedWarps, blocks * warps));
+  return max(1, min(wanted, frames / max(1, 2 * shared_frames)));
+}
+
+int groups_of(const Convolution& c) { return min(c.in_channels, kMaxGroups); }
+
+template <class K>
+bool serves(const Convolution& c) {
+  const bool whole_rows = max(c.in_w, c.out_w) <= kTileColumns && c.pad_w == K::W / 2;
+  return c.kernel_t == K::T && c.kernel_h == K::H && c.kernel_w == K::W && (whole_rows || !K::kWholeRows);
 }
 
 template <class K>
 bool try_convolve(float* y, const float* x, const float* packed, const Convolution& c, bool accumulate,
                   const Queue& queue) {
-  const int warps = min(c.in_channels, kMaxWarps);
-  const std::size_t bytes = convolve_shared_bytes<K>(c, warps);
-  if (!has_taps<K>(c) || bytes > kSharedOfEveryGpu) return false;
-  const int groups = ceil_div(c.out_channels, kTileChannels);
-  const int chunk = ceil_div(c.out_t, chunk_count(c.batch * groups * tiles(c), c.out_t, K::T - 1));
-  gpu::launch(convolve_tiles<K>, dim3(tiles(c) * ceil_div(c.out_t, chunk), groups, c.batch), 32 * warps,
-              bytes, queue.stream, y, x, packed, c, chunk, accumulate);
+  const int groups = groups_of(c);
+  const std::size_t bytes = convolve_shared_bytes<K>(c, groups);
+  if (!serves<K>(c) || bytes > kSharedOfEveryGpu) return false;
+  const int fours = ceil_div(c.out_channels, kTileChannels), blocks = c.batch * fours * tiles(c);
+  const int count = chunk_count(blocks, groups, c.out_t, K::T - 1);
+  const int chunk = ceil_div(ceil_div(c.out_t, count), kFramesAtOnce) * kFramesAtOnce;
+  gpu::launch(convolve_tiles<K>, dim3(tiles(c) * ceil_div(c.out_t, chunk), fours, c.batch),
+              kGroupThreads * groups, bytes, queue.stream, y, x, packed, c, chunk, accumulate);
   return true;
 }
 
 template <class K>
 bool try_weights(float* dspatial, float* dtemporal, const float* dy, const float* x, const float* packed,
                  const Convolution& c, const Queue& queue) {
-  if (!has_taps<K>(c)) return false;
-  const int warps = min(c.in_channels, kMaxWarps), pairs = c.out_channels * c.in_channels;
-  const int groups = ceil_div(c.out_channels, kTileChannels) * ceil_div(c.in_channels, warps);
-  const int chunk = ceil_div(c.in_t, chunk_count(c.batch * groups * tiles(c), c.in_t, K::T - 1));
+  if (!serves<K>(c)) return false;
+  const int groups = groups_of(c), pairs = c.out_channels * c.in_channels;
+  const int channels = ceil_div(c.out_channels, kTileChannels) * ceil_div(c.in_channels, groups);
+  const int chunk = ceil_div(c.in_t, chunk_count(c.batch * channels * tiles(c), groups, c.in_t, K::T - 1));
   const int blocks = tiles(c) * ceil_div(c.in_t, chunk), parts = blocks * c.batch;
   const Scratch<float> partials(queue, static_cast<std::size_t>(parts) * pairs * kWeightsPerPair<K>);
-  gpu::launch(weight_tiles<K>, dim3(blocks, groups, c.batch), 32 * warps, weight_shared_bytes<K>(warps),
-              queue.stream, partials.data(), dy, x, packed, c, chunk);
-  gpu::launch(sum_partials, ceil_div(pairs * kWeightsPerPair<K>, kPackThreads), kPackThreads, 0, queue.stream,
+  gpu::launch(weight_tiles<K>, dim3(blocks, channels, c.batch), kGroupThreads * groups,
+              weight_shared_bytes<K>(groups), queue.stream, partials.data(), dy, x, packed, c, chunk);
+  gpu::launch(sum_partials, ceil_div(pairs * kWeightsPerPair<K>, kSumThreads), kSumThreads, 0, queue.stream,
               dspatial, dtemporal, static_cast<const float*>(partials.data()), parts, pairs, K::H * K::W,
               K::T);
   return true;
 }
 
-// The layers of the shipped models: openretina's core, 2 -> 16 and 16 -> 16 channels.
+// The layers of the shipped models: openretina's core, 2 -> 16 and 16 -> 16 channels; the second one also
+// where its images are a tile wide.
 using FirstLayer = Taps<21, 11, 11>;
 using SecondLayer = Taps<11, 5, 5>;
+using NarrowSecondLayer = Taps<11, 5, 5, true>;
 
 void convolve(float* y, const float* x, const float* spatial, const float* temporal, const Convolution& c,
               bool mirrored, bool accumulate, const Queue& queue) {
@@ -383,6 +282,7 @@ void convolve(float* y, const float* x, const float* spatial, const float* tempo
   const Scratch<float> packed(queue, packed_size(c));
   pack(packed.data(), spatial, temporal, c, mirrored, queue);
   if (c.in_channels > 0 && try_convolve<FirstLayer>(y, x, packed.data(), c, accumulate, queue)) return;
+  if (c.in_channels > 0 && try_convolve<NarrowSecondLayer>(y, x, packed.data(), c, accumulate, queue)) return;
   if (c.in_channels > 0 && try_convolve<SecondLayer>(y, x, packed.data(), c, accumulate, queue)) return;
   gpu::launch(convolve_plain, static_cast<int>((count + kPlainThreads - 1) / kPlainThreads), kPlainThreads, 0,
               queue.stream, y, x, packed.data(), c, accumulate);
@@ -405,13 +305,14 @@ void grad_weight(float* dspatial, float* dtemporal, const float* dy, const float
   const int pairs = c.out_channels * c.in_channels, taps = c.kernel_h * c.kernel_w + c.kernel_t;
   if (pairs == 0) return;
   if (c.batch == 0 || c.in_t * c.in_h * c.in_w == 0) {  // sums of nothing
-    gpu::launch(sum_partials, ceil_div(pairs * taps, kPackThreads), kPackThreads, 0, queue.stream, dspatial,
+    gpu::launch(sum_partials, ceil_div(pairs * taps, kSumThreads), kSumThreads, 0, queue.stream, dspatial,
                 dtemporal, static_cast<const float*>(nullptr), 0, pairs, c.kernel_h * c.kernel_w, c.kernel_t);
     return;
   }
   const Scratch<float> packed(queue, packed_size(c));
   pack(packed.data(), spatial, temporal, c, false, queue);
   if (try_weights<FirstLayer>(dspatial, dtemporal, dy, x, packed.data(), c, queue)) return;
+  if (try_weights<NarrowSecondLayer>(dspatial, dtemporal, dy, x, packed.data(), c, queue)) return;
   if (try_weights<SecondLayer>(dspatial, dtemporal, dy, x, packed.data(), c, queue)) return;
   gpu::launch(weight_plain, pairs * taps, kPlainThreads, 0, queue.stream, dspatial, dtemporal, dy, x,
               packed.data(), c);
