@@ -93,15 +93,20 @@ FOVEA_HOST_DEVICE void sincos_of_bits(std::uint32_t bits, float* sine, float* co
   *cosine = ((quadrant + 1) & 2) ? -b : b;
 }
 
-/// Four standard normals of a block by Box and Muller (1958).
+/// Two standard normals of two words by Box and Muller (1958).
+FOVEA_HOST_DEVICE void normal_pair(std::uint32_t first, std::uint32_t second, float* normal0,
+                                   float* normal1) {
+  const float radius = sqrtf(-2.0f * log_of_uniform(uniform_from_bits(first)));
+  float sine, cosine;
+  sincos_of_bits(second, &sine, &cosine);
+  *normal0 = radius * cosine;
+  *normal1 = radius * sine;
+}
+
+/// Four standard normals of a block.
 FOVEA_HOST_DEVICE void normals_from_block(const Philox4& block, float* normals) {
-  for (int pair = 0; pair < 2; ++pair) {
-    const float radius = sqrtf(-2.0f * log_of_uniform(uniform_from_bits(pair ? block.z : block.x)));
-    float sine, cosine;
-    sincos_of_bits(pair ? block.w : block.y, &sine, &cosine);
-    normals[2 * pair] = radius * cosine;
-    normals[2 * pair + 1] = radius * sine;
-  }
+  normal_pair(block.x, block.y, normals, normals + 1);
+  normal_pair(block.z, block.w, normals + 2, normals + 3);
 }
 
 }  // namespace fovea

@@ -23,9 +23,9 @@ FOVEA_INLINE std::int64_t rounded_up(std::int64_t count, std::int64_t block) {
   return blocks(count, block) * block;
 }
 
-/// Memory of the panels of A of a task and `ks` ks.
-FOVEA_INLINE std::int64_t packed_a_floats(std::int64_t ks) {
-  return most_task_rows / tile_rows * (tile_rows * ks + slack);
+/// Memory of the panels of `rows` rows of A, a multiple of tile_rows, and `ks` ks.
+FOVEA_INLINE std::int64_t packed_a_floats(std::int64_t ks, std::int64_t rows = most_task_rows) {
+  return rows / tile_rows * (tile_rows * ks + slack);
 }
 
 /// A factor as lines (rows of A, columns of B) by k; one of the strides is 1.
@@ -133,6 +133,32 @@ void multiply_tile(float* c, std::int64_t c_stride, const float* a, const float*
     }
   }
   store_tile<tile_rows, vectors>(c, c_stride, sum, rows, columns, accumulate);
+}
+
+/// The same with tile_rows rows of A where they are, `a_stride` floats apart.
+template <int vectors>
+void multiply_rows(float* c, std::int64_t c_stride, const float* a, std::int64_t a_stride, const float* b,
+                   std::int64_t ks, std::int64_t columns, bool accumulate) {
+  constexpr int together = tile_rows % 3 == 0 ? 3 : 1;  // rows addressed from one register
+  F16 sum[tile_rows][vectors];
+  const float* first[tile_rows / together];
+#pragma GCC unroll 24
+  for (int r = 0; r < tile_rows; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) sum[r][v] = F16::zero();
+  for (int r = 0; r < tile_rows; r += together) first[r / together] = a + r * a_stride;
+  for (std::int64_t k = 0; k < ks; ++k, b += tile_columns) {
+    F16 line[vectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) line[v] = F16::load(b + 16 * v);
+#pragma GCC unroll 24
+    for (int r = 0; r < tile_rows; ++r) {
+      const F16 left = F16::broadcast(first[r / together][k + r % together * a_stride]);
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) sum[r][v] = madd(left, line[v], sum[r][v]);
+    }
+  }
+  store_tile<tile_rows, vectors>(c, c_stride, sum, tile_rows, columns, accumulate);
 }
 
 /// Rows of C = or += packed rows of A (panels `a_stride` apart) times one panel of B.

@@ -8,7 +8,8 @@ namespace {
 
 constexpr std::int64_t most_pass_columns = 4096;
 constexpr std::int64_t pass_floats = 1 << 20;  // packed B of a pass: 4 MB of L3
-constexpr std::int64_t pack_panels = 8;        // packed by one task: rows of B in runs of 1 KB
+constexpr std::int64_t few_panels = 2;
+constexpr std::int64_t pack_panels = 8;  // packed by one task: rows of B in runs of 1 KB
 
 /// A pass: all rows of C, some columns, some ks, with B packed as [panel][k][tile_columns].
 struct Pass {
@@ -37,8 +38,33 @@ void pack_b(const Pass& pass, const Queue& queue) {
   });
 }
 
+/// Rows of A that a task packs: more where a k lies far from the next one, so that runs of memory are long.
+std::int64_t most_rows(const Operand& a) { return a.k_stride == 1 ? most_task_rows : 4 * most_task_rows; }
+
+/// Whether rows of A are read where they are: packing them pays with every panel that they meet.
+bool reads_rows(const Pass& pass) { return pass.a.k_stride == 1 && pass.panels() <= few_panels; }
+
+/// Whole tiles of rows by panels and ks of a pass.
+void multiply_unpacked(const Pass& pass, Range rows, Range panels, Range ks) {
+  for (std::int64_t panel = panels.begin; panel < panels.end; ++panel) {
+    const std::int64_t column = pass.columns.begin + panel * tile_columns;
+    const std::int64_t columns = least(tile_columns, pass.columns.end - column);
+    const auto multiply_some =
+        tile_vectors > 1 && columns <= 16 ? multiply_rows<1> : multiply_rows<tile_vectors>;
+    for (std::int64_t row = rows.begin; row < rows.end; row += tile_rows)
+      multiply_some(pass.c + row * pass.c_stride + column, pass.c_stride,
+                    pass.a.data + row * pass.a.line_stride + ks.begin, pass.a.line_stride,
+                    pass.panel(panel, ks.begin), ks.size(), columns, pass.accumulate || ks.begin > 0);
+  }
+}
+
 /// Rows by panels of a pass; `packed_a` has room for the rows of one chunk.
 void multiply_block(const Pass& pass, Range rows, Range panels, float* packed_a) {
+  const std::int64_t unpacked = reads_rows(pass) ? rows.size() / tile_rows * tile_rows : 0;
+  for (std::int64_t k = pass.ks.begin; k < pass.ks.end; k += k_chunk)
+    multiply_unpacked(pass, {rows.begin, rows.begin + unpacked}, panels, pass.chunk(k));
+  rows.begin += unpacked;
+  if (rows.size() == 0) return;
   for (std::int64_t k = pass.ks.begin; k < pass.ks.end; k += k_chunk) {
     const Range ks = pass.chunk(k);
     const std::int64_t panel_stride = tile_rows * ks.size() + slack;
@@ -56,7 +82,7 @@ void multiply_block(const Pass& pass, Range rows, Range panels, float* packed_a)
 /// Tasks of nearly equal size, their number a multiple of the workers where the rows allow it.
 void multiply_pass(const Pass& pass, std::int64_t m, float* packed_a, const Queue& queue) {
   const std::int64_t workers = worker_count(queue);
-  const std::int64_t rounds = blocks(m, workers * most_task_rows);
+  const std::int64_t rounds = reads_rows(pass) ? 4 : blocks(m, workers * most_rows(pass.a));
   const std::int64_t task_rows = rounded_up(blocks(m, workers * rounds), tile_rows);
   const std::int64_t row_tasks = blocks(m, task_rows);
   const std::int64_t task_panels = blocks(pass.panels(), least(pass.panels(), blocks(workers, row_tasks)));
@@ -64,7 +90,7 @@ void multiply_pass(const Pass& pass, std::int64_t m, float* packed_a, const Queu
   for_each_task(queue, row_tasks * column_tasks, [&](std::int64_t task, int worker) {
     const std::int64_t row = task / column_tasks * task_rows, panel = task % column_tasks * task_panels;
     multiply_block(pass, {row, least(row + task_rows, m)}, {panel, least(panel + task_panels, pass.panels())},
-                   packed_a + worker * packed_a_floats(k_chunk));
+                   packed_a + worker * packed_a_floats(k_chunk, most_rows(pass.a)));
   });
 }
 
@@ -75,7 +101,7 @@ void multiply(float* c, const Operand& a, const Operand& b, const MatmulShape& s
   if (s.m == 0 || s.n == 0 || s.k == 0) return;
   const std::int64_t pass_columns = least(most_pass_columns, rounded_up(s.n, tile_columns));
   const std::int64_t pass_ks = least(rounded_up(pass_floats / pass_columns, k_chunk), s.k);
-  const Scratch packed_a(queue, worker_count(queue) * packed_a_floats(k_chunk));
+  const Scratch packed_a(queue, worker_count(queue) * packed_a_floats(k_chunk, most_rows(a)));
   const Scratch packed_b(queue, pass_columns * pass_ks + slack);
   Pass pass{c, s.n, a, b, {0, 0}, {0, 0}, mode == Write::accumulate, packed_b.data};
   for (std::int64_t column = 0; column < s.n; column += pass_columns)

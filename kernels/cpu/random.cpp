@@ -45,15 +45,20 @@ FOVEA_INLINE void draw(float* x, std::int64_t count, const RandomKey& key, const
   for_each_task(queue, (count + task_values - 1) / task_values, [&](std::int64_t task, int) {
     const std::int64_t end =
         task * task_values + task_values < count ? task * task_values + task_values : count;
+    // Parameters in registers: stores could change those behind a pointer.
+    const MakeValues make = make_values;
     for (std::int64_t i = task * task_values; i < end; i += values_at_once) {
       Words words;
       fill_words(words, key, static_cast<std::uint32_t>(i / 4));
       alignas(64) float values[4][blocks_at_once];
-      make_values(words, values);
+      make(words, values);
       float* const to = x + i;
       if (end - i >= values_at_once) {
-        for (int b = 0; b < blocks_at_once; ++b)
-          for (int k = 0; k < 4; ++k) to[4 * b + k] = values[k][b];
+        for (int b = 0; b < blocks_at_once; b += 4) {
+          float* const blocks[4] = {to + 4 * b, to + 4 * b + 4, to + 4 * b + 8, to + 4 * b + 12};
+          const float* const words_of[4] = {values[0] + b, values[1] + b, values[2] + b, values[3] + b};
+          transpose4(blocks, words_of);
+        }
       } else {
         for (int n = 0; n < end - i; ++n) to[n] = values[n % 4][n / 4];
       }
@@ -92,14 +97,20 @@ void dropout_factors(float* x, std::int64_t count, double p, const RandomKey& ke
 void normal(float* x, std::int64_t count, double mean, double deviation, const RandomKey& key,
             const Queue& queue) {
   const float factor = static_cast<float>(deviation), offset = static_cast<float>(mean);
+  const auto pairs = [=](const std::uint32_t* first, const std::uint32_t* second, float* normal0,
+                         float* normal1) __attribute__((always_inline)) {
+    for (int b = 0; b < blocks_at_once; ++b) {
+      float a, c;
+      normal_pair(first[b], second[b], &a, &c);
+      normal0[b] = fmaf(a, factor, offset);
+      normal1[b] = fmaf(c, factor, offset);
+    }
+  };
   draw(
       x, count, key,
-      queue, [=](const Words& words, float(&values)[4][blocks_at_once]) __attribute__((always_inline)) {
-        for (int b = 0; b < blocks_at_once; ++b) {
-          float four[4];
-          normals_from_block({words.x[b], words.y[b], words.z[b], words.w[b]}, four);
-          for (int k = 0; k < 4; ++k) values[k][b] = fmaf(four[k], factor, offset);
-        }
+      queue, [pairs](const Words& words, float(&values)[4][blocks_at_once]) __attribute__((always_inline)) {
+        pairs(words.x, words.y, values[0], values[1]);
+        pairs(words.z, words.w, values[2], values[3]);
       });
 }
 

@@ -21,8 +21,10 @@ namespace fovea::FOVEA_GPU {
 namespace {
 
 constexpr int kFinishThreads = 256;
-constexpr int kBatch =
-    4;  // vectors that are loaded before the first is stored: a store may alias what follows
+/// Vectors that are loaded before the first is stored: a store may alias what follows. Loads one by one need
+/// more registers for each.
+template <bool vectors>
+constexpr int kBatch = vectors ? 4 : 2;
 
 /// Mean and sum of squared deviations of a channel in a block's rows; (channels, chunks).
 struct Moments {
@@ -192,13 +194,13 @@ __global__ void __launch_bounds__(kMaxThreads)
   const Place place(l);
   const OwnChannels own = stage_channels<kMapFields>(staged, channels, l);
   GPU_UNROLL
-  for (int first = 0; first < kVectors; first += kBatch) {
-    Values<4> v[kBatch];
+  for (int first = 0; first < kVectors; first += kBatch<vectors>) {
+    Values<4> v[kBatch<vectors>];
     GPU_UNROLL
-    for (int k = 0; k < kBatch; ++k)
+    for (int k = 0; k < kBatch<vectors>; ++k)
       v[k] = load_first<vectors>(x + place.at(first + k), place.values(first + k));
     GPU_UNROLL
-    for (int k = 0; k < kBatch; ++k) {
+    for (int k = 0; k < kBatch<vectors>; ++k) {
       GPU_UNROLL
       for (int j = 0; j < 4; ++j) v[k].at[j] = activation.value(own.z(j, v[k].at[j]));
       store_first<vectors>(y + place.at(first + k), v[k], place.values(first + k));
@@ -279,10 +281,10 @@ __global__ void __launch_bounds__(kMaxThreads)
   const Values<4> constant = of_channels(staged + field_constant * slots_of(l), l),
                   per_input = of_channels(staged + field_per_input * slots_of(l), l);
   GPU_UNROLL
-  for (int first = 0; first < kVectors; first += kBatch) {
-    Values<4> input[kBatch], d[kBatch], before[kBatch]{};
+  for (int first = 0; first < kVectors; first += kBatch<vectors>) {
+    Values<4> input[kBatch<vectors>], d[kBatch<vectors>], before[kBatch<vectors>]{};
     GPU_UNROLL
-    for (int k = 0; k < kBatch; ++k) {
+    for (int k = 0; k < kBatch<vectors>; ++k) {
       const std::int64_t at = place.at(first + k);
       const int values = place.values(first + k);
       input[k] = load_first<vectors>(x + at, values);
@@ -290,7 +292,7 @@ __global__ void __launch_bounds__(kMaxThreads)
       if (accumulate) before[k] = load_first<vectors>(dx + at, values);
     }
     GPU_UNROLL
-    for (int k = 0; k < kBatch; ++k) {
+    for (int k = 0; k < kBatch<vectors>; ++k) {
       GPU_UNROLL
       for (int j = 0; j < 4; ++j) {
         const float dz = d[k].at[j] * activation.slope(own.z(j, input[k].at[j]));
