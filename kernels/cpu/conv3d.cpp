@@ -122,13 +122,33 @@ struct Piece {
   const float* sources;  // of the group
   const float* weights;  // packed, of the group
   Range pixels;
-  bool accumulate;
+  Onto onto;
   float *lines, *packed;  // memory of the worker
 };
 
-void convolve_piece(const Piece& piece, const Window& window, const Cut& cut) {
+/// Whole tiles of pixels whose sources are read where they are; returns how many pixels that were.
+std::int64_t convolve_pointwise(const Piece& piece, const Window& window) {
+  const std::int64_t ks = window.group_sources(), channels = window.group_channels();
+  const std::int64_t end = piece.pixels.begin + piece.pixels.size() / tile_rows * tile_rows;
+  for (std::int64_t channel = 0; channel < channels; channel += tile_columns) {
+    const std::int64_t columns = least(tile_columns, channels - channel);
+    const auto multiply_some =
+        tile_vectors > 1 && columns <= 16 ? multiply_rows<1> : multiply_rows<tile_vectors>;
+    for (std::int64_t p = piece.pixels.begin; p < end; p += tile_rows)
+      multiply_some(piece.results + p * window.channels + channel, window.channels,
+                    piece.sources + p * window.source_channels, window.source_channels,
+                    piece.weights + channel * ks, ks, columns, piece.onto.from(channel));
+  }
+  return end - piece.pixels.begin;
+}
+
+void convolve_piece(Piece piece, const Window& window, const Cut& cut) {
   const std::int64_t all_ks = cut.runs * cut.run_floats, channels = window.group_channels();
   const bool pointwise = is_pointwise(window);
+  if (pointwise && cut.chunks() == 1) {
+    piece.pixels.begin += convolve_pointwise(piece, window);
+    if (piece.pixels.size() == 0) return;
+  }
   for (std::int64_t chunk = 0; chunk < cut.chunks(); ++chunk) {
     const Range runs = cut.chunk(chunk);
     const std::int64_t ks = runs.size() * cut.run_floats, line = ks + slack;
@@ -141,16 +161,17 @@ void convolve_piece(const Piece& piece, const Window& window, const Cut& cut) {
       pack<tile_rows>(piece.packed, panel_stride, {piece.lines, line, 1}, {0, piece.pixels.size()}, {0, ks});
     }
     for (std::int64_t channel = 0; channel < channels; channel += tile_columns)
-      multiply_panel(
-          piece.results + piece.pixels.begin * window.channels + channel, window.channels, piece.packed,
-          panel_stride, piece.weights + channel * all_ks + runs.begin * cut.run_floats * tile_columns, ks,
-          piece.pixels.size(), least(tile_columns, channels - channel), piece.accumulate || chunk > 0);
+      multiply_panel(piece.results + piece.pixels.begin * window.channels + channel, window.channels,
+                     piece.packed, panel_stride,
+                     piece.weights + channel * all_ks + runs.begin * cut.run_floats * tile_columns, ks,
+                     piece.pixels.size(), least(tile_columns, channels - channel),
+                     chunk > 0 ? Onto{true} : piece.onto.from(channel));
   }
 }
 
 /// results (+)= windows of sources times weights.
 void convolve(float* results, const float* sources, const float* weights, const Window& window,
-              bool accumulate, const Queue& queue) {
+              const Onto& onto, const Queue& queue) {
   const Cut cut = cut_of(window);
   const std::int64_t pixels = window.pixels(), pieces = blocks(pixels, most_task_rows);
   const std::int64_t ks = cut.runs * cut.run_floats;
@@ -160,7 +181,7 @@ void convolve(float* results, const float* sources, const float* weights, const 
   const Scratch scratch(queue, window.groups * group_weights + worker_count(queue) * worker_floats);
   float* workers = scratch.data + window.groups * group_weights;
   pack_weights(scratch.data, weights, window, queue);
-  if (is_direct(window)) return convolve_direct(results, sources, scratch.data, window, accumulate, queue);
+  if (is_direct(window)) return convolve_direct(results, sources, scratch.data, window, onto, queue);
   for_each_task(queue, window.groups * pieces, [&](std::int64_t task, int worker) {
     const std::int64_t group = task / pieces, first = task % pieces * most_task_rows;
     float* memory = workers + worker * worker_floats;
@@ -168,30 +189,20 @@ void convolve(float* results, const float* sources, const float* weights, const 
                     sources + group * window.group_sources(),
                     scratch.data + group * group_weights,
                     {first, least(first + most_task_rows, pixels)},
-                    accumulate,
+                    onto.from(group * window.group_channels()),
                     memory,
                     memory + lines_floats},
                    window, cut);
   });
 }
 
-void fill_rows(float* y, const float* bias, const Window& window, const Queue& queue) {
-  const std::int64_t pixels = window.pixels(), channels = window.channels;
-  for_each_task(queue, blocks(pixels, most_task_rows), [&](std::int64_t task, int) {
-    const std::int64_t first = task * most_task_rows, end = least(first + most_task_rows, pixels);
-    for (std::int64_t p = first; p < end; ++p)
-      for (std::int64_t c = 0; c < channels; ++c) y[p * channels + c] = bias[c];
-  });
-}
-
 void forward(float* y, const float* x, const float* weight, const float* bias, const Conv3dShape& s,
              const Queue& queue) {
   const Window window = forward_window(s);
-  if (bias) fill_rows(y, bias, window, queue);
   if (is_depthwise(window))
-    convolve_depthwise(y, x, weight, window, bias != nullptr, queue);
+    convolve_depthwise(y, x, weight, window, {false, bias}, queue);
   else
-    convolve(y, x, weight, window, bias != nullptr, queue);
+    convolve(y, x, weight, window, {false, bias}, queue);
 }
 
 void grad_input(float* dx, const float* dy, const float* weight, const Conv3dShape& s, Write mode,
@@ -199,11 +210,11 @@ void grad_input(float* dx, const float* dy, const float* weight, const Conv3dSha
   const Window window = backward_window(s);
   const Scatter scatter(s);
   if (is_depthwise(window))
-    convolve_depthwise(dx, dy, weight, window, mode == Write::accumulate, queue);
+    convolve_depthwise(dx, dy, weight, window, {mode == Write::accumulate}, queue);
   else if (scatter.pays())
     scatter_input_gradient(dx, dy, weight, scatter, mode, queue);
   else
-    convolve(dx, dy, weight, window, mode == Write::accumulate, queue);
+    convolve(dx, dy, weight, window, {mode == Write::accumulate}, queue);
 }
 
 /// Parts of a sum over `count` pixels of which each of `tasks` tasks has one: enough for many threads, each
@@ -238,7 +249,7 @@ void add_weight_piece(const WeightPiece& piece, const Window& window, const Cut&
       for (std::int64_t column = 0; column < columns; column += tile_columns)
         multiply_panel(part + row * columns + column, columns, piece.packed_lines, panel_stride,
                        piece.packed_dy + column * ks, ks, some.size(), least(tile_columns, columns - column),
-                       first > piece.pixels.begin);
+                       {first > piece.pixels.begin});
     }
   }
 }

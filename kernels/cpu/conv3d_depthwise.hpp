@@ -1,6 +1,7 @@
 // Depthwise convolution: every channel by itself, channels as lanes, directly from the images.
 #pragma once
 #include "kernels/cpu/conv3d_window.hpp"
+#include "kernels/cpu/gemm_tile.hpp"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
@@ -40,7 +41,7 @@ FOVEA_INLINE Interior interior(const WindowAxis& axis) {
 /// order.
 template <int pixels, int runs, bool checked, bool full>
 FOVEA_INLINE void convolve_pixels(float* results, const TapRow* rows, std::int64_t row_count,
-                                  const Window& window, std::int64_t w, std::int64_t c, bool accumulate) {
+                                  const Window& window, std::int64_t w, std::int64_t c, const Onto& onto) {
   const std::int64_t channels = window.channels;
   const WindowAxis& axis = window.w;
   const std::int64_t left = channels - c - 16 * (runs - 1);
@@ -49,9 +50,8 @@ FOVEA_INLINE void convolve_pixels(float* results, const TapRow* rows, std::int64
   F16 sums[pixels * runs];
   FOVEA_UNROLL
   for (int i = 0; i < pixels * runs; ++i)
-    sums[i] = accumulate ? F16::load_first(to + i / runs * channels + i % runs * 16,
-                                           i % runs == runs - 1 ? last : 16)
-                         : F16::zero();
+    sums[i] = onto.first(to + i / runs * channels + i % runs * 16, c + i % runs * 16,
+                         i % runs == runs - 1 ? last : 16);
   const std::int64_t apart = axis.multiply * channels;
   for (std::int64_t r = 0; r < row_count; ++r)
     for (std::int64_t k = 0; k < axis.taps; ++k) {
@@ -77,19 +77,19 @@ FOVEA_INLINE void convolve_pixels(float* results, const TapRow* rows, std::int64
 /// whole runs.
 template <bool full>
 inline void convolve_row(float* results, const TapRow* rows, std::int64_t row_count, const Window& window,
-                         const Interior& inside, bool accumulate) {
+                         const Interior& inside, const Onto& onto) {
   constexpr int runs = 4;  // of a pixel at the border
   for (std::int64_t w = 0; w < window.w.results;) {
     const bool together = w >= inside.begin && w + chains <= inside.end;
     for (std::int64_t c = 0; c < window.channels;) {
       if (together) {
-        convolve_pixels<chains, 1, false, full>(results, rows, row_count, window, w, c, accumulate);
+        convolve_pixels<chains, 1, false, full>(results, rows, row_count, window, w, c, onto);
         c += 16;
       } else if (window.channels - c > 16 * (runs - 1)) {
-        convolve_pixels<1, runs, true, full>(results, rows, row_count, window, w, c, accumulate);
+        convolve_pixels<1, runs, true, full>(results, rows, row_count, window, w, c, onto);
         c += 16 * runs;
       } else {
-        convolve_pixels<1, 1, true, full>(results, rows, row_count, window, w, c, accumulate);
+        convolve_pixels<1, 1, true, full>(results, rows, row_count, window, w, c, onto);
         c += 16;
       }
     }
@@ -99,7 +99,7 @@ inline void convolve_row(float* results, const TapRow* rows, std::int64_t row_co
 
 /// results (+)= windows of sources times weights (C,1,taps).
 inline void convolve_depthwise(float* results, const float* sources, const float* weights,
-                               const Window& window, bool accumulate, const Queue& queue) {
+                               const Window& window, const Onto& onto, const Queue& queue) {
   const std::int64_t channels = window.channels, taps = window.taps(), row_taps = window.w.taps;
   const std::int64_t tap_rows = window.t.taps * window.h.taps;
   constexpr std::int64_t floats_of_row = sizeof(TapRow) / sizeof(float), line = 16;  // floats of a cache line
@@ -121,42 +121,56 @@ inline void convolve_depthwise(float* results, const float* sources, const float
         inside[count++] = {from, by_tap + k * row_taps * channels};
     float* const to = results + row * window.w.results * channels;
     if (channels % 16 == 0)
-      convolve_row<true>(to, inside, count, window, inside_row, accumulate);
+      convolve_row<true>(to, inside, count, window, inside_row, onto);
     else
-      convolve_row<false>(to, inside, count, window, inside_row, accumulate);
+      convolve_row<false>(to, inside, count, window, inside_row, onto);
   });
 }
 
 /// Adds one row of dy times the sources that some taps of a row see to (taps, channels), pixels in order.
-template <int count>
+/// `full`: 16 channels.
+template <int count, bool full>
 FOVEA_INLINE void add_taps(float* part, const float* dy, const float* from, const Window& window,
                            const Interior& inside, std::int64_t tap, std::int64_t c) {
   const std::int64_t channels = window.channels;
   const WindowAxis& axis = window.w;
   const int lanes = static_cast<int>(channels - c < 16 ? channels - c : 16);
+  const auto load = [&](const float* at) __attribute__((always_inline)) {
+    return full ? F16::load(at) : F16::load_first(at, lanes);
+  };
   F16 sums[count];
   FOVEA_UNROLL
   for (int k = 0; k < count; ++k) sums[k] = F16::load_first(part + k * channels + c, lanes);
   const auto border = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t w = begin; w < end; ++w) {
-      const F16 slope = F16::load_first(dy + w * channels + c, lanes);
+      const F16 slope = load(dy + w * channels + c);
+      const std::int64_t first = w * axis.multiply + axis.offset + tap * axis.step;
       FOVEA_UNROLL
       for (int k = 0; k < count; ++k)
-        if (const std::int64_t source = axis.source(w, tap + k); source >= 0)
-          sums[k] = madd(slope, F16::load_first(from + source * channels + c, lanes), sums[k]);
+        if (const std::int64_t source = first + k * axis.step; source >= 0 && source < axis.sources)
+          sums[k] = madd(slope, load(from + source * channels + c), sums[k]);
     }
   };
   border(0, inside.begin);
   const std::int64_t apart = axis.step * channels;
   for (std::int64_t w = inside.begin; w < inside.end; ++w) {
-    const F16 slope = F16::load_first(dy + w * channels + c, lanes);
+    const F16 slope = load(dy + w * channels + c);
     const float* first = from + (w * axis.multiply + axis.offset + tap * axis.step) * channels + c;
     FOVEA_UNROLL
-    for (int k = 0; k < count; ++k) sums[k] = madd(slope, F16::load_first(first + k * apart, lanes), sums[k]);
+    for (int k = 0; k < count; ++k) sums[k] = madd(slope, load(first + k * apart), sums[k]);
   }
   border(inside.end, axis.results);
   FOVEA_UNROLL
   for (int k = 0; k < count; ++k) store_first(part + k * channels + c, sums[k], lanes);
+}
+
+template <int count>
+inline void add_taps_of(float* part, const float* dy, const float* from, const Window& window,
+                        const Interior& inside, std::int64_t tap, std::int64_t c) {
+  if (window.channels - c >= 16)
+    add_taps<count, true>(part, dy, from, window, inside, tap, c);
+  else
+    add_taps<count, false>(part, dy, from, window, inside, tap, c);
 }
 
 /// Adds one row of dy times the sources that its taps see to (taps, channels).
@@ -174,11 +188,11 @@ inline void add_weight_row(float* part, const float* dy, const float* sources, c
       const int count = left >= 7 ? 7 : left >= 3 ? 3 : 1;
       for (std::int64_t c = 0; c < channels; c += 16) {
         if (count == 7)
-          add_taps<7>(to, slopes, from, window, inside, tap, c);
+          add_taps_of<7>(to, slopes, from, window, inside, tap, c);
         else if (count == 3)
-          add_taps<3>(to, slopes, from, window, inside, tap, c);
+          add_taps_of<3>(to, slopes, from, window, inside, tap, c);
         else
-          add_taps<1>(to, slopes, from, window, inside, tap, c);
+          add_taps_of<1>(to, slopes, from, window, inside, tap, c);
       }
       tap += count;
     }

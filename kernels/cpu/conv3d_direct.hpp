@@ -85,7 +85,7 @@ struct DirectTile {
   const float *sources, *weights;  // weights: lines of tile_columns
   const std::int32_t* offsets;
   std::int64_t ks, channels;  // channels: from one pixel of the results to the next
-  bool accumulate;
+  Onto onto;
 };
 
 /// `rows` pixels, as many as exist of them, by 16 * vectors channels.
@@ -110,8 +110,7 @@ void direct_tile(const DirectTile& t, std::int64_t pixel, std::int64_t pixels, s
       for (int v = 0; v < vectors; ++v) sum[r][v] = madd(left, line[v], sum[r][v]);
     }
   }
-  store_tile<rows, vectors>(t.results + pixel * t.channels, t.channels, sum, pixels - pixel, columns,
-                            t.accumulate);
+  store_tile<rows, vectors>(t.results + pixel * t.channels, t.channels, sum, pixels - pixel, columns, t.onto);
 }
 
 /// A row of results, a panel of channels: whole tiles, then thirds of them.
@@ -142,7 +141,7 @@ DirectRow direct_row_of(std::int64_t stride) {
 
 /// results (+)= windows of sources times `packed` weights, panels [tap, source channel][tile_columns].
 void convolve_direct(float* results, const float* sources, const float* packed, const Window& w,
-                     bool accumulate, const Queue& queue) {
+                     const Onto& onto, const Queue& queue) {
   const Band band(w);
   const std::int64_t ks = w.taps() * w.source_channels, offset_floats = rounded_up(ks, 16);
   const Scratch scratch(queue, offset_floats + worker_count(queue) * band.floats);
@@ -158,7 +157,7 @@ void convolve_direct(float* results, const float* sources, const float* packed, 
       for (std::int64_t r = 0; r < rows; ++r) {
         const std::int64_t pixel = (frame * w.h.results + first + r) * w.w.results;
         direct({results + pixel * w.channels + channel, staged + r * w.h.multiply * band.row_floats,
-                packed + channel * ks, offsets, ks, w.channels, accumulate},
+                packed + channel * ks, offsets, ks, w.channels, onto.from(channel)},
                w.w.results, least(tile_columns, w.channels - channel));
       }
   });

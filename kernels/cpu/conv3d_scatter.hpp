@@ -72,7 +72,7 @@ inline void scatter_frame(float* dx, const float* dy, const float* weights, cons
     pack<tile_rows>(packed, panel_stride, {dy, c.s.out_channels, 1}, some, {0, c.outputs});
     for (std::int64_t column = 0; column < c.columns; column += tile_columns)
       multiply_panel(products + column, c.columns, packed, panel_stride, weights + column * c.outputs,
-                     c.outputs, some.size(), least(tile_columns, c.columns - column), false);
+                     c.outputs, some.size(), least(tile_columns, c.columns - column), {false});
     for (std::int64_t p = some.begin; p < some.end; ++p)
       for (std::int64_t kh = 0; kh < h.kernel; ++kh) {
         const std::int64_t row = p / w.out * h.stride + kh * h.dilation - h.pad;

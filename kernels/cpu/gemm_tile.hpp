@@ -93,10 +93,27 @@ void pack(float* out, std::int64_t panel_stride, const Operand& from, Range line
   }
 }
 
-/// A tile of C = or += sums; the first `rows` and `columns` of it exist.
+/// What sums are added to: what is there, or a row for all rows, or nothing.
+struct Onto {
+  bool accumulate;
+  const float* row = nullptr;
+
+  FOVEA_INLINE Onto from(std::int64_t column) const { return {accumulate, row ? row + column : nullptr}; }
+  FOVEA_INLINE F16 added(const float* to, std::int64_t column, int lanes, F16 sum) const {
+    if (accumulate) return add(lanes == 16 ? F16::load(to) : F16::load_first(to, lanes), sum);
+    if (row) return add(F16::load_first(row + column, lanes), sum);
+    return sum;
+  }
+  /// What a chain of sums begins with.
+  FOVEA_INLINE F16 first(const float* to, std::int64_t column, int lanes) const {
+    return accumulate ? F16::load_first(to, lanes) : row ? F16::load_first(row + column, lanes) : F16::zero();
+  }
+};
+
+/// A tile of C from sums; the first `rows` and `columns` of it exist.
 template <int most_rows, int vectors>
 FOVEA_INLINE void store_tile(float* c, std::int64_t c_stride, const F16 (&sum)[most_rows][vectors],
-                             std::int64_t rows, std::int64_t columns, bool accumulate) {
+                             std::int64_t rows, std::int64_t columns, const Onto& onto) {
 #pragma GCC unroll 24
   for (int r = 0; r < most_rows; ++r) {
     if (r >= rows) break;
@@ -104,10 +121,11 @@ FOVEA_INLINE void store_tile(float* c, std::int64_t c_stride, const F16 (&sum)[m
     for (int v = 0; v < vectors; ++v) {
       float* to = c + r * c_stride + 16 * v;
       const int lanes = static_cast<int>(least(16, columns - 16 * v));
+      const F16 value = onto.added(to, 16 * v, lanes, sum[r][v]);
       if (lanes == 16)
-        store(to, accumulate ? add(F16::load(to), sum[r][v]) : sum[r][v]);
+        store(to, value);
       else
-        store_first(to, accumulate ? add(F16::load_first(to, lanes), sum[r][v]) : sum[r][v], lanes);
+        store_first(to, value, lanes);
     }
   }
 }
@@ -115,7 +133,7 @@ FOVEA_INLINE void store_tile(float* c, std::int64_t c_stride, const F16 (&sum)[m
 /// A tile of C = or += panel of A times panel of B; the first `rows` and `columns` of it exist.
 template <int vectors>
 void multiply_tile(float* c, std::int64_t c_stride, const float* a, const float* b, std::int64_t ks,
-                   std::int64_t rows, std::int64_t columns, bool accumulate) {
+                   std::int64_t rows, std::int64_t columns, const Onto& onto) {
   F16 sum[tile_rows][vectors];
 #pragma GCC unroll 24
   for (int r = 0; r < tile_rows; ++r)
@@ -132,13 +150,13 @@ void multiply_tile(float* c, std::int64_t c_stride, const float* a, const float*
       for (int v = 0; v < vectors; ++v) sum[r][v] = madd(left, line[v], sum[r][v]);
     }
   }
-  store_tile<tile_rows, vectors>(c, c_stride, sum, rows, columns, accumulate);
+  store_tile<tile_rows, vectors>(c, c_stride, sum, rows, columns, onto);
 }
 
 /// The same with tile_rows rows of A where they are, `a_stride` floats apart.
 template <int vectors>
 void multiply_rows(float* c, std::int64_t c_stride, const float* a, std::int64_t a_stride, const float* b,
-                   std::int64_t ks, std::int64_t columns, bool accumulate) {
+                   std::int64_t ks, std::int64_t columns, const Onto& onto) {
   constexpr int together = tile_rows % 3 == 0 ? 3 : 1;  // rows addressed from one register
   F16 sum[tile_rows][vectors];
   const float* first[tile_rows / together];
@@ -158,18 +176,18 @@ void multiply_rows(float* c, std::int64_t c_stride, const float* a, std::int64_t
       for (int v = 0; v < vectors; ++v) sum[r][v] = madd(left, line[v], sum[r][v]);
     }
   }
-  store_tile<tile_rows, vectors>(c, c_stride, sum, tile_rows, columns, accumulate);
+  store_tile<tile_rows, vectors>(c, c_stride, sum, tile_rows, columns, onto);
 }
 
 /// Rows of C = or += packed rows of A (panels `a_stride` apart) times one panel of B.
 inline void multiply_panel(float* c, std::int64_t c_stride, const float* a, std::int64_t a_stride,
                            const float* b, std::int64_t ks, std::int64_t rows, std::int64_t columns,
-                           bool accumulate) {
+                           const Onto& onto) {
   for (std::int64_t row = 0; row < rows; row += tile_rows, a += a_stride, c += tile_rows * c_stride)
     if (tile_vectors > 1 && columns <= 16)
-      multiply_tile<1>(c, c_stride, a, b, ks, rows - row, columns, accumulate);
+      multiply_tile<1>(c, c_stride, a, b, ks, rows - row, columns, onto);
     else
-      multiply_tile<tile_vectors>(c, c_stride, a, b, ks, rows - row, columns, accumulate);
+      multiply_tile<tile_vectors>(c, c_stride, a, b, ks, rows - row, columns, onto);
 }
 
 }  // namespace

@@ -20,6 +20,7 @@
   X(optimizer, OptimizerKernels)          \
   X(point_readout, PointReadoutKernels)   \
   X(random, RandomKernels)                \
+  X(regularizer, RegularizerKernels)      \
   X(sepconv3d, SepConv3dKernels)          \
   X(temporal_kernel, TemporalKernelKernels)
 

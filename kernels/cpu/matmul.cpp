@@ -54,7 +54,7 @@ void multiply_unpacked(const Pass& pass, Range rows, Range panels, Range ks) {
     for (std::int64_t row = rows.begin; row < rows.end; row += tile_rows)
       multiply_some(pass.c + row * pass.c_stride + column, pass.c_stride,
                     pass.a.data + row * pass.a.line_stride + ks.begin, pass.a.line_stride,
-                    pass.panel(panel, ks.begin), ks.size(), columns, pass.accumulate || ks.begin > 0);
+                    pass.panel(panel, ks.begin), ks.size(), columns, {pass.accumulate || ks.begin > 0});
   }
 }
 
@@ -69,12 +69,12 @@ void multiply_block(const Pass& pass, Range rows, Range panels, float* packed_a)
     const Range ks = pass.chunk(k);
     const std::int64_t panel_stride = tile_rows * ks.size() + slack;
     pack<tile_rows>(packed_a, panel_stride, pass.a, rows, ks);
-    const bool accumulate = pass.accumulate || k > 0;
+    const Onto onto{pass.accumulate || k > 0};
     for (std::int64_t panel = panels.begin; panel < panels.end; ++panel) {
       const std::int64_t column = pass.columns.begin + panel * tile_columns;
       const std::int64_t columns = least(tile_columns, pass.columns.end - column);
       multiply_panel(pass.c + rows.begin * pass.c_stride + column, pass.c_stride, packed_a, panel_stride,
-                     pass.panel(panel, k), ks.size(), rows.size(), columns, accumulate);
+                     pass.panel(panel, k), ks.size(), rows.size(), columns, onto);
     }
   }
 }
