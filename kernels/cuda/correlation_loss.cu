@@ -5,7 +5,9 @@
 // chunks give their moments, which are merged; then come the slopes.
 //
 // All of it is in double precision: the slopes are differences of nearly equal numbers where the prediction
-// hardly varies, and every rounding before the last one would be magnified.
+// hardly varies, and every rounding before the last one would be magnified. That is why as much as a quarter
+// more than the operands is requested (tools/kernel-profile, W2 and W3f): moments and statistics of chunks,
+// or the correlations of series of few frames, are doubles on their way to the next kernel.
 #include "kernels/cuda/kernels.hpp"
 #include "kernels/cuda/loss_reduction.hpp"
 #include "kernels/cuda/scratch.hpp"
