@@ -49,6 +49,14 @@ std::vector<Case> cases() {
       {"depthwise", {2, 37, 37, 37, flat, axis(9, 3, 1, 1, 1), axis(8, 5, 1, 2, 2)}},
       {"depthwise, strided and dilated",
        {1, 16, 16, 16, axis(5, 2, 2, 1, 0), axis(9, 3, 2, 1, 2), axis(11, 3, 2, 2, 2, 2)}},
+      {"few channels, bands of rows", {2, 1, 40, 1, axis(4, 2), axis(37, 9, 1, 4, 4), axis(70, 9, 1, 4, 4)}},
+      {"two channels, strided", {2, 2, 20, 1, flat, axis(40, 5, 2, 2, 2), axis(75, 7, 2, 3, 3)}},
+      {"three channels, dilated", {1, 3, 16, 1, flat, axis(20, 3, 1, 2, 2, 2), axis(41, 3, 1, 2, 1, 2)}},
+      {"large kernel", {1, 1, 16, 1, flat, axis(33, 31, 1, 15, 15), axis(40, 31, 1, 15, 14)}},
+      {"depthwise, bands of rows", {1, 48, 48, 48, flat, axis(35, 7, 1, 3, 3), axis(70, 7, 1, 3, 3)}},
+      {"depthwise, every third pixel", {1, 20, 20, 20, flat, axis(9, 3), axis(20, 3, 3, 1, 1)}},
+      {"pointwise in whole tiles", {3, 64, 48, 1, flat, axis(7, 1), axis(9, 1)}},
+      {"pointwise in thirds of tiles", {1, 20, 16, 1, flat, axis(7, 1), axis(9, 1)}},
       {"many pixels", {3, 2, 6, 1, axis(9, 2), axis(33, 3), axis(35, 2)}},
   };
 }

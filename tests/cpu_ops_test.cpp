@@ -85,6 +85,7 @@ TEST_CASE("matmul is exact on whole numbers, for every tail of the tiles") {
 TEST_CASE("matmul in several passes over columns and k") {
   check_matmul({3, 4100, 260}, true);    // more columns than a pass holds
   check_matmul({13, 1100, 1100}, true);  // more ks
+  check_matmul({14, 41, 16700}, true);   // few columns, whose rows of A are read where they are
 }
 
 TEST_CASE("matmul stays within the rounding of its sums") {

@@ -327,9 +327,10 @@ void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dSh
   }
   if (is_depthwise(window)) return grad_weight_depthwise(dweight, dy, x, window, queue);
   if (is_direct(window)) {
-    const std::int64_t parts = direct_parts(window);
+    const Band band(window, window.source_channels);
+    const std::int64_t parts = parts_of_bands(window, band);
     const Scratch scratch(queue, parts * weights);
-    grad_weight_direct_parts(scratch.data, dy, x, window, queue);
+    sum_bands<1>(scratch.data, dy, x, window, band, queue);
     return add_parts(dweight, scratch.data, parts, window, queue);
   }
   const Cut cut = cut_of(window);

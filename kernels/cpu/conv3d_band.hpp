@@ -1,0 +1,236 @@
+// What convolutions without a matrix product share: a task stages the sources of a band of rows of results
+// with their padding, so that products need no checks, and the gradient of the weights over such bands. Sums
+// are chains over the taps in order (results) and over the pixels of a part (weights), whatever the
+// registers: the same bits everywhere.
+#pragma once
+#include "kernels/cpu/conv3d_window.hpp"
+#include "kernels/cpu/gemm_tile.hpp"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+namespace {
+
+/// Rows of one frame of results, and what they see of the sources: (time tap, row, column, column_floats). Of
+/// strided windows seen backwards also what lies between the sources, as zeros.
+struct Band {
+  std::int64_t column_floats;
+  std::int64_t rows, bands;           // of a frame
+  std::int64_t source_rows, columns;  // staged
+  std::int64_t row_floats, plane_floats, floats;
+
+  Band(const Window& w, std::int64_t floats_of_column) : column_floats(floats_of_column) {
+    const std::int64_t most = w.h.taps < 8 ? 16 : 2 * w.h.taps;
+    bands = blocks(w.h.results, most);
+    rows = blocks(w.h.results, bands);
+    source_rows = (rows - 1) * w.h.multiply + (w.h.taps - 1) * w.h.step + 1;
+    columns = (w.w.results - 1) * w.w.multiply + (w.w.taps - 1) * w.w.step + 1;
+    row_floats = columns * column_floats;
+    plane_floats = source_rows * row_floats;
+    // Tiles at the end of a row read on, and vectors write on.
+    floats = rounded_up(w.t.taps * plane_floats + accumulators16 * w.w.multiply * column_floats + 16, 16);
+  }
+  std::int64_t pixel_floats(const Window& w) const { return w.w.multiply * column_floats; }
+  std::int64_t tap_offset(const Window& w, std::int64_t kt, std::int64_t kh, std::int64_t kw) const {
+    return kt * plane_floats + kh * w.h.step * row_floats + kw * w.w.step * column_floats;
+  }
+};
+
+/// The source at a place that staged rows or columns have; -1 on padding and between sources.
+FOVEA_INLINE std::int64_t source_at(const WindowAxis& axis, std::int64_t place) {
+  if (place < 0 || place % axis.divide) return -1;
+  return place / axis.divide < axis.sources ? place / axis.divide : -1;
+}
+
+/// A row of sources, null where it does not exist, `channels` floats of every pixel.
+void stage_row(float* to, const float* row, std::int64_t channels, const Window& w, const Band& band) {
+  if (!row) {
+    for (std::int64_t i = 0; i < band.row_floats; ++i) to[i] = 0;
+    return;
+  }
+  if (w.w.divide == 1 && channels == w.source_channels && channels == band.column_floats) {
+    const std::int64_t first = w.w.offset, low = first < 0 ? least(-first, band.columns) : 0;
+    const std::int64_t end = least(w.w.sources - first, band.columns), high = end < low ? low : end;
+    for (std::int64_t i = 0; i < low * channels; ++i) to[i] = 0;
+    if (high > low)
+      __builtin_memcpy(to + low * channels, row + (first + low) * channels,
+                       static_cast<std::size_t>((high - low) * channels) * sizeof(float));
+    for (std::int64_t i = high * channels; i < band.row_floats; ++i) to[i] = 0;
+    return;
+  }
+  for (std::int64_t column = 0; column < band.columns; ++column, to += band.column_floats) {
+    const std::int64_t at = source_at(w.w, column + w.w.offset);
+    for (std::int64_t c = 0; c < band.column_floats; c += 16) {
+      const std::int64_t left = at < 0 ? 0 : least(16, channels - c);
+      store_first(to + c,
+                  F16::load_first(row + (at < 0 ? 0 : at) * w.source_channels + c, static_cast<int>(left)),
+                  static_cast<int>(least(16, band.column_floats - c)));
+    }
+  }
+}
+
+/// `channels` of the sources, from their first on.
+void stage_band(float* to, const float* sources, std::int64_t channels, const Window& w, const Band& band,
+                std::int64_t frame, std::int64_t first_row) {
+  const std::int64_t source_row = w.w.sources * w.source_channels;
+  for (std::int64_t kt = 0; kt < w.t.taps; ++kt) {
+    const std::int64_t at_t = w.t.source(frame % w.t.results, kt);
+    const float* plane = sources + (frame / w.t.results * w.t.sources + at_t) * w.h.sources * source_row;
+    for (std::int64_t r = 0; r < band.source_rows; ++r) {
+      const std::int64_t at_h = source_at(w.h, first_row * w.h.multiply + w.h.offset + r);
+      stage_row(to + kt * band.plane_floats + r * band.row_floats,
+                at_t < 0 || at_h < 0 ? nullptr : plane + at_h * source_row, channels, w, band);
+    }
+  }
+  for (std::int64_t i = w.t.taps * band.plane_floats; i < band.floats; ++i) to[i] = 0;
+}
+
+// ---- gradient of the weights
+// --------------------------------------------------------------------------------
+
+constexpr int most_run = accumulators16 < 8 ? accumulators16 : 8, most_runs = 4;
+
+/// What meets a vector of slopes: a staged float for all lanes (`unit` 1), or a vector of them (16).
+template <int unit>
+FOVEA_INLINE F16 staged_source(const float* at) {
+  if constexpr (unit == 1)
+    return F16::broadcast(*at);
+  else
+    return F16::load(at);
+}
+
+/// Sources that lie side by side, seen through one tap after another or through one alone: `count` runs of
+/// `length` units, at offsets of a staged band.
+struct Runs {
+  std::int64_t columns, count, length;
+
+  Runs(const Window& w, std::int64_t units_of_column)
+      : columns(w.w.step == 1 ? 1 : w.w.taps),
+        count(w.t.taps * w.h.taps * columns),
+        length(w.w.taps / columns * units_of_column) {}
+  std::int64_t offset(std::int64_t run, const Window& w, const Band& band) const {
+    const std::int64_t row = run / columns;
+    return band.tap_offset(w, row / w.h.taps, row % w.h.taps, run % columns);
+  }
+};
+
+/// A band of dy, 16 channels or the first of them, beside the staged sources; adds to a part (runs, length,
+/// channels).
+struct BandGradient {
+  float* part;
+  const float *dy, *staged;
+  std::int64_t rows, pixels, channels;    // pixels: of a row; channels: from one of dy to the next
+  std::int64_t row_stride, pixel_stride;  // of the staged sources
+  int lanes;
+};
+
+/// `runs` runs, `length` units of each.
+template <int unit, int length, int runs>
+void add_runs(const BandGradient& g, const std::int64_t* offsets, std::int64_t run_length) {
+  F16 sum[runs][length];
+  FOVEA_UNROLL
+  for (int r = 0; r < runs; ++r) {
+    FOVEA_UNROLL
+    for (int j = 0; j < length; ++j) sum[r][j] = F16::zero();
+  }
+  for (std::int64_t row = 0; row < g.rows; ++row) {
+    const float* dy = g.dy + row * g.pixels * g.channels;
+    const float* from[runs];
+    FOVEA_UNROLL
+    for (int r = 0; r < runs; ++r) from[r] = g.staged + row * g.row_stride + offsets[r];
+    for (std::int64_t p = 0, at = 0; p < g.pixels; ++p, at += g.pixel_stride, dy += g.channels) {
+      const F16 d = g.lanes == 16 ? F16::load(dy) : F16::load_first(dy, g.lanes);
+      FOVEA_UNROLL
+      for (int r = 0; r < runs; ++r) {
+        FOVEA_UNROLL
+        for (int j = 0; j < length; ++j)
+          sum[r][j] = madd(staged_source<unit>(from[r] + at + j * unit), d, sum[r][j]);
+      }
+    }
+  }
+  FOVEA_UNROLL
+  for (int r = 0; r < runs; ++r) {
+    FOVEA_UNROLL
+    for (int j = 0; j < length; ++j) {
+      float* to = g.part + (r * run_length + j) * g.channels;
+      store_first(to, add(F16::load_first(to, g.lanes), sum[r][j]), g.lanes);
+    }
+  }
+}
+
+template <int length>
+constexpr int runs_at_once = accumulators16 / length < most_runs ? accumulators16 / length : most_runs;
+
+template <int unit, int length, int runs = runs_at_once<length>>
+void add_some_runs(const BandGradient& g, const std::int64_t* offsets, std::int64_t run_length,
+                   std::int64_t count) {
+  if (count >= runs)
+    add_runs<unit, length, runs>(g, offsets, run_length);
+  else if constexpr (runs > 1)
+    add_some_runs<unit, length, runs - 1>(g, offsets, run_length, count);
+}
+
+/// All runs, `wanted` units of each, in as few passes of nearly equal size as the registers allow.
+template <int unit, int length = most_run>
+void add_all_runs(const BandGradient& band, const std::int64_t* offsets, const Runs& runs,
+                  std::int64_t wanted) {
+  if constexpr (length > 1)
+    if (wanted < length) return add_all_runs<unit, length - 1>(band, offsets, runs, wanted);
+  const std::int64_t together = blocks(runs.count, blocks(runs.count, runs_at_once<length>));
+  BandGradient g = band;
+  for (std::int64_t run = 0; run < runs.count; run += together) {
+    g.part = band.part + run * runs.length * band.channels;
+    add_some_runs<unit, length>(g, offsets + run, runs.length, least(together, runs.count - run));
+  }
+}
+
+template <int unit>
+void add_band_gradient(const BandGradient& band, const std::int64_t* offsets, const Runs& runs) {
+  const std::int64_t piece = blocks(runs.length, blocks(runs.length, most_run));
+  for (std::int64_t first = 0; first < runs.length; first += piece) {
+    BandGradient g = band;
+    g.part += first * band.channels;
+    g.staged += first * unit;
+    add_all_runs<unit>(g, offsets, runs, least(piece, runs.length - first));
+  }
+}
+
+/// Into how many parts, by the shape alone, the sum over all bands is cut.
+std::int64_t parts_of_bands(const Window& w, const Band& band) {
+  return least(64, w.batch * w.t.results * band.bands);
+}
+
+/// parts (parts_of_bands, taps, units of a column, channels): each the sum over some bands. Units of 16 are
+/// channels of their own, each with its own slopes; of 1 all channels see all of them.
+template <int unit>
+void sum_bands(float* parts, const float* dy, const float* sources, const Window& w, const Band& band,
+               const Queue& queue) {
+  const Runs runs(w, band.column_floats / unit);
+  const std::int64_t bands = w.batch * w.t.results * band.bands, count = parts_of_bands(w, band);
+  const std::int64_t part_floats = w.taps() * (band.column_floats / unit) * w.channels;
+  const std::int64_t offset_floats = rounded_up(2 * runs.count, 16);
+  const Scratch scratch(queue, offset_floats + worker_count(queue) * band.floats);
+  auto* offsets = reinterpret_cast<std::int64_t*>(scratch.data);
+  for (std::int64_t run = 0; run < runs.count; ++run) offsets[run] = runs.offset(run, w, band);
+  for_each_task(queue, count, [&](std::int64_t part, int worker) {
+    float* to = parts + part * part_floats;
+    float* staged = scratch.data + offset_floats + worker * band.floats;
+    for (std::int64_t i = 0; i < part_floats; ++i) to[i] = 0;
+    for (std::int64_t b = bands * part / count; b < bands * (part + 1) / count; ++b) {
+      const std::int64_t frame = b / band.bands, first = b % band.bands * band.rows;
+      const float* slopes = dy + (frame * w.h.results + first) * w.w.results * w.channels;
+      for (std::int64_t c = 0; c < w.channels; c += 16) {
+        const std::int64_t lanes = least(16, w.channels - c);
+        if (unit == 16)
+          stage_band(staged, sources + c, lanes, w, band, frame, first);
+        else if (c == 0)
+          stage_band(staged, sources, w.source_channels, w, band, frame, first);
+        add_band_gradient<unit>(
+            {to + c, slopes + c, staged, least(band.rows, w.h.results - first), w.w.results, w.channels,
+             w.h.multiply * band.row_floats, band.pixel_floats(w), static_cast<int>(lanes)},
+            offsets, runs);
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace fovea::FOVEA_ISA_NAMESPACE
