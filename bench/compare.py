@@ -1,14 +1,16 @@
 """Puts fovea-bench beside the PyTorch peer bench in one run and prints one table.
 
     python bench/compare.py --bench build/bench/fovea-bench --peer PEER_BENCH.py [--only W1s] [--threads 2]
-                            [--modes eager,compile,channels_last] [--seconds 8] [--json FILE]
+                            [--modes eager,compile,channels_last] [--seconds 8] [--entries build/bench/fovea-entry-bench] [--json FILE]
 
-Medians; PyTorch's figure is the best of its modes. Needs a Python with torch and openretina for the peer only. Nothing
+Medians; PyTorch's figure is the best of its modes. Share of the limit (with --entries): the time that this machine's multiply-adds or
+its memory need at least, call by call (useful operations, every operand once, both measured in the same run), of fovea's time. Needs a Python with torch and openretina for the peer only. Nothing
 else should run meanwhile.
 """
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,16 @@ def run_fovea(options, names):
             kind, name = entry["run_name"].split("/")[:2]
             times.setdefault(name, {})["inference" if kind == "frame" else kind] = entry["real_time"]
     return times, report["context"]
+
+
+def run_floors(options, name):
+    """{inference|step: milliseconds} that the kernel calls of a workload need at least."""
+    command = [options.entries, "--device", "cpu", "--workloads", name]
+    result = subprocess.run(command, capture_output=True, text=True)
+    found = re.search(r"floors of the calls: inference ([\d.]+) ms, training step ([\d.]+) ms", result.stdout)
+    if result.returncode or not found:
+        sys.exit(f"{' '.join(command)} failed:\n{result.stdout}{result.stderr}")
+    return {"inference": float(found.group(1)), "step": float(found.group(2))}
 
 
 def run_peer(options, name):
@@ -59,6 +71,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--modes", default="eager,compile,channels_last")
     parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--entries", help="fovea-entry-bench, for the share of the limit (two threads)")
     parser.add_argument("--json")
     options = parser.parse_args()
     names = options.only.split(",") if options.only else WORKLOADS
@@ -68,20 +81,22 @@ def main():
         peer, report = run_peer(options, name)
         if not peer:
             sys.exit(f"the peer has no figure for {name}: {json.dumps(report['cases'])[:400]}")
+        floors = run_floors(options, name) if options.entries and name != "L1" else {}
         for kind, (milliseconds, mode) in peer.items():
             mine = ours.get(name, {}).get(kind)
             if mine is None:
                 sys.exit(f"fovea-bench has no {kind}/{name}")
             rows.append({"workload": name, "kind": kind, "fovea_ms": mine, "pytorch_ms": milliseconds, "mode": mode,
-                         "ratio": milliseconds / mine, "torch": report["torch"]})
+                         "ratio": milliseconds / mine, "torch": report["torch"],
+                         "share": floors[kind] / mine if kind in floors else None})
     if not rows:
         sys.exit("nothing was compared")
     print(f"threads {context['threads']}, {context['instruction_set']}, peak {float(context['peak_GFLOP/s']):.0f} GFLOP/s, "
           f"copy {float(context['copy_GB/s']):.1f} GB/s, PyTorch {rows[0]['torch']}")
-    print(f"{'workload':10}{'':11}{'fovea ms':>10}{'PyTorch ms':>12}  {'mode':15}{'ratio':>7}")
+    print(f"{'workload':10}{'':11}{'fovea ms':>10}{'PyTorch ms':>12}  {'mode':15}{'ratio':>7}{'limit':>7}")
     for row in rows:
         print(f"{row['workload']:10}{row['kind']:11}{row['fovea_ms']:10.2f}{row['pytorch_ms']:12.2f}  {row['mode']:15}"
-              f"{row['ratio']:6.1f}x")
+              f"{row['ratio']:6.1f}x{'' if row['share'] is None else format(100 * row['share'], '6.0f') + '%'}")
     if options.json:
         with open(options.json, "w") as file:
             json.dump({"context": context, "rows": rows}, file, indent=1)

@@ -157,7 +157,7 @@ Roofs measure_roofs(const Device& device, const Effort& effort) {
 struct Timing {
   Work work;
   double seconds = 0;
-  int calls = 0;
+  int calls = 0, inference_calls = 0;
 };
 
 /// What the timed tables need to know; they are plain functions.
@@ -197,14 +197,21 @@ struct Timed {
   }
 };
 
+/// Useful operations and every operand once, whichever takes longer.
+double floor_of(const Work& work, const Roofs& roofs) {
+  return std::max(work.flops / roofs.flops, work.bytes / roofs.bytes_per_second);
+}
+
 // ---- report
 
 void print_timings(const Roofs& roofs) {
-  double total = 0;
+  double total = 0, inference_floor = 0, step_floor = 0;
   std::vector<std::pair<std::string, Timing>> lines;
   for (const auto& [key, timing] : recorder().timings) {
     lines.emplace_back(key.first, timing);
     total += timing.seconds * timing.calls;
+    inference_floor += floor_of(timing.work, roofs) * timing.inference_calls;
+    step_floor += floor_of(timing.work, roofs) * (timing.calls - timing.inference_calls);
   }
   std::stable_sort(lines.begin(), lines.end(), [](const auto& a, const auto& b) {
     return a.second.seconds * a.second.calls > b.second.seconds * b.second.calls;
@@ -212,12 +219,14 @@ void print_timings(const Roofs& roofs) {
   std::printf("  %-36s %-34s %5s %10s %8s %9s %6s\n", "entry", "sizes", "calls", "us", "GB/s", "GFLOP/s",
               "roof");
   for (const auto& [name, t] : lines) {
-    const double floor = std::max(t.work.flops / roofs.flops, t.work.bytes / roofs.bytes_per_second);
     const std::string gflops = t.work.flops > 0 ? std::to_string(int(t.work.flops / t.seconds / 1e9)) : "";
     std::printf("  %-36s %-34s %5d %10.2f %8.1f %9s %5.1f%%\n", name.c_str(), t.work.sizes.c_str(), t.calls,
-                1e6 * t.seconds, t.work.bytes / t.seconds / 1e9, gflops.c_str(), 100 * floor / t.seconds);
+                1e6 * t.seconds, t.work.bytes / t.seconds / 1e9, gflops.c_str(),
+                100 * floor_of(t.work, roofs) / t.seconds);
   }
   std::printf("  sum of the calls of a prediction and a step %.1f us\n", 1e6 * total);
+  std::printf("  floors of the calls: inference %.3f ms, training step %.3f ms\n", 1e3 * inference_floor,
+              1e3 * step_floor);
 }
 
 void time_whole(const Device& device, const Workload& workload, const Model& initial,
@@ -318,6 +327,8 @@ int run(const Arguments& arguments) {
       const ModelInput input = moved(batch.input, timed);
       const Tensor responses = batch.responses.to(timed);
       all.wait = &wait;
+      run_inference(*model, input);
+      for (auto& [key, timing] : all.timings) timing.inference_calls = timing.calls;
       run_step(*model, input, responses);
       all.wait = nullptr;
     }

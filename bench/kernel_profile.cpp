@@ -243,7 +243,9 @@ std::vector<EntryReport> profile_step(const Workload& workload) {
   device.backend().memory = all.memory;
   all.entries.clear();
   const auto model = model_on(device, workload, *initial);
-  run_step(*model, moved(batch.input, device), batch.responses.to(device));
+  const ModelInput input = moved(batch.input, device);
+  run_inference(*model, input);
+  run_step(*model, input, batch.responses.to(device));
   std::vector<EntryReport> entries;
   for (auto& [key, report] : all.entries) entries.push_back(std::move(report));
   return entries;

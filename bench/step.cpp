@@ -19,6 +19,11 @@ std::unique_ptr<Model> model_on(const Device& device, const Workload& workload, 
   return model;
 }
 
+void run_inference(const Model& model, const ModelInput& input) {
+  const NoGrad guard;
+  (void)model.forward(input, {});
+}
+
 void run_step(const Model& model, const ModelInput& input, const Tensor& responses) {
   std::int64_t count = 0;
   for (const NamedTensor& one : model.tensors())
@@ -28,10 +33,6 @@ void run_step(const Model& model, const ModelInput& input, const Tensor& respons
     }
   Random random(3);
   model.apply_constraints(input.session);
-  {
-    const NoGrad guard;
-    (void)model.forward(input, {});
-  }
   {
     const Tensor output = model.forward(input, {true, &random});
     {
