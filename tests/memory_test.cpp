@@ -1,8 +1,11 @@
 // The estimate of what training takes beside what it took, and what the system is said to have.
+#include <sys/resource.h>
+
 #include "engine/bounded_memory.hpp"
 #include "engine/sanitized.hpp"
 #include "engine/system_memory.hpp"
 #include "training/memory_estimate.hpp"
+#include "training/train_step.hpp"
 #include "training_fixture.hpp"
 
 using namespace training_test;
@@ -220,6 +223,38 @@ TEST_CASE("training that needs more than its device has is refused with the figu
     CHECK(contains(refused, " MB, activations and workspace "));
     CHECK(contains(message(needed->model), " needs more, the machine has "));
   }
+}
+
+TEST_CASE("once planned, steps touch no fresh pages") {
+  if (sanitized) return;  // its allocator keeps what is released for a while
+  const Device device = cpu_device(2);
+  CoreReadoutOptions core = architecture();
+  core.in_shape = {1, 60, 20, 20};
+  const auto model = make_core_readout(core, two_sessions().session_options(), {device, DType::f32}, 5);
+  const std::string session = two_sessions().session_options()[0].key;
+  const Tensor stimulus({8, 60, 20, 20, 1}, DType::f32, device);
+  Random(3).normal(stimulus);
+  ModelInput input;
+  input.session = session;
+  input.stimulus = stimulus;
+  const Tensor responses = model->forward(input, {}).detach();
+  TrainingStep training(*model, TrainingOptions{});
+  Random random(3);
+  TrainingStep::Settings settings;
+  settings.learning_rate = 1e-3;
+  settings.random = &random;
+  const auto faults_of = [&](int steps) {
+    const auto faults = [] {
+      rusage usage{};
+      ::getrusage(RUSAGE_SELF, &usage);
+      return usage.ru_minflt;
+    };
+    const auto before = faults();
+    for (int i = 0; i < steps; ++i) training.run(input, responses, settings);
+    return faults() - before;
+  };
+  CHECK(faults_of(3) > 100);  // what the plan touches is counted
+  CHECK(faults_of(20) < 20);
 }
 
 TEST_CASE("what the system says of memory") {
