@@ -9,6 +9,8 @@
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
+constexpr std::int64_t cached_floats = std::int64_t{1} << 17;  // half of an L2 cache of 1 MB
+
 /// Rows of one frame of results, and what they see of the sources: (time tap, row, column, column_floats). Of
 /// strided windows seen backwards also what lies between the sources, as zeros.
 struct Band {
@@ -18,12 +20,14 @@ struct Band {
   std::int64_t row_floats, plane_floats, floats;
 
   Band(const Window& w, std::int64_t floats_of_column) : column_floats(floats_of_column) {
-    const std::int64_t most = w.h.taps < 8 ? 16 : 2 * w.h.taps;
-    bands = blocks(w.h.results, most);
-    rows = blocks(w.h.results, bands);
-    source_rows = (rows - 1) * w.h.multiply + (w.h.taps - 1) * w.h.step + 1;
     columns = (w.w.results - 1) * w.w.multiply + (w.w.taps - 1) * w.w.step + 1;
     row_floats = columns * column_floats;
+    const std::int64_t window_rows = (w.h.taps - 1) * w.h.step + 1;
+    const std::int64_t cached = (cached_floats / (w.t.taps * row_floats) - window_rows) / w.h.multiply + 1;
+    const std::int64_t most = least(w.h.taps < 8 ? 16 : 2 * w.h.taps, cached < 4 ? 4 : cached);
+    bands = blocks(w.h.results, most);
+    rows = blocks(w.h.results, bands);
+    source_rows = (rows - 1) * w.h.multiply + window_rows;
     plane_floats = source_rows * row_floats;
     // Tiles at the end of a row read on, and vectors write on.
     floats = rounded_up(w.t.taps * plane_floats + accumulators16 * w.w.multiply * column_floats + 16, 16);
@@ -193,9 +197,12 @@ void add_band_gradient(const BandGradient& band, const std::int64_t* offsets, co
   }
 }
 
-/// Into how many parts, by the shape alone, the sum over all bands is cut.
+/// Into how many parts, by the shape alone, the sum over all bands is cut: fewer of large ones.
 std::int64_t parts_of_bands(const Window& w, const Band& band) {
-  return least(64, w.batch * w.t.results * band.bands);
+  constexpr std::int64_t most_floats = std::int64_t{1} << 22;
+  const std::int64_t weights = w.taps() * w.group_sources() * w.channels;
+  const std::int64_t fit = most_floats / (weights < 1 ? 1 : weights);
+  return least(least(64, fit < 4 ? 4 : fit), w.batch * w.t.results * band.bands);
 }
 
 /// parts (parts_of_bands, taps, units of a column, channels): each the sum over some bands. Units of 16 are

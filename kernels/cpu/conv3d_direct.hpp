@@ -1,17 +1,13 @@
-// Convolutions of few source channels: nothing is gathered. Sources are broadcast from a staged band of rows,
-// channels of the results are the lanes.
+// Convolutions whose windows move over the sources: nothing is gathered. Sources are broadcast from a staged
+// band of rows, channels of the results are the lanes.
 #pragma once
 #include "kernels/cpu/conv3d_band.hpp"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
-constexpr std::int64_t most_direct_floats = 4;  // between the sources of neighbouring pixels
-
-/// Whether there are so few source channels that gathering them would take as long as multiplying.
 bool is_direct(const Window& w) {
-  const bool plain = w.t.divide == 1 && w.h.divide == 1 && w.w.divide == 1;
-  return w.groups == 1 && plain && w.taps() > 1 && w.w.multiply * w.source_channels <= most_direct_floats;
+  return w.groups == 1 && w.taps() > 1 && w.t.divide == 1 && w.h.divide == 1 && w.w.divide == 1;
 }
 
 /// Where the source of every product lies from that of the first: (time, row, column of the tap, channel).
@@ -28,11 +24,13 @@ struct DirectTile {
   const float *sources, *weights;  // weights: lines of tile_columns
   const std::int32_t* offsets;
   std::int64_t ks, channels;  // channels: from one pixel of the results to the next
+  std::int64_t stride;        // from the sources of one pixel to those of the next
   Onto onto;
 };
 
-/// `rows` pixels, as many as exist of them, by 16 * vectors channels.
-template <int rows, int vectors, int pixel_stride>
+/// `rows` pixels, as many as exist of them, by 16 * vectors channels. `known_stride`: the tile's, or 0 where
+/// the compiler does not know it.
+template <int rows, int vectors, int known_stride>
 void direct_tile(const DirectTile& t, std::int64_t pixel, std::int64_t pixels, std::int64_t columns) {
   F16 sum[rows][vectors];
 #pragma GCC unroll 24
@@ -40,7 +38,9 @@ void direct_tile(const DirectTile& t, std::int64_t pixel, std::int64_t pixels, s
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) sum[r][v] = F16::zero();
   const float* weights = t.weights;
-  const float* sources = t.sources + pixel * pixel_stride;
+  constexpr int together = known_stride ? rows : rows % 3 == 0 ? 3 : 1;  // pixels addressed from one register
+  const std::int64_t stride = known_stride ? known_stride : t.stride;
+  const float* sources = t.sources + pixel * stride;
   for (std::int64_t k = 0; k < t.ks; ++k, weights += tile_columns) {
     F16 line[vectors];
 #pragma GCC unroll 2
@@ -48,7 +48,8 @@ void direct_tile(const DirectTile& t, std::int64_t pixel, std::int64_t pixels, s
     const float* from = sources + t.offsets[k];
 #pragma GCC unroll 24
     for (int r = 0; r < rows; ++r) {
-      const F16 left = F16::broadcast(from[r * pixel_stride]);
+      if (r > 0 && r % together == 0) from += together * stride;
+      const F16 left = F16::broadcast(from[r % together * stride]);
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) sum[r][v] = madd(left, line[v], sum[r][v]);
     }
@@ -57,29 +58,26 @@ void direct_tile(const DirectTile& t, std::int64_t pixel, std::int64_t pixels, s
 }
 
 /// A row of results, a panel of channels: whole tiles, then thirds of them.
-template <int vectors, int pixel_stride>
+template <int vectors, int known_stride>
 void direct_row(const DirectTile& t, std::int64_t pixels, std::int64_t columns) {
   constexpr int whole = accumulators16 / vectors, third = whole >= 3 ? whole / 3 : 1;
   std::int64_t pixel = 0;
   for (; pixel + whole <= pixels; pixel += whole)
-    direct_tile<whole, vectors, pixel_stride>(t, pixel, pixels, columns);
-  for (; pixel < pixels; pixel += third) direct_tile<third, vectors, pixel_stride>(t, pixel, pixels, columns);
+    direct_tile<whole, vectors, known_stride>(t, pixel, pixels, columns);
+  for (; pixel < pixels; pixel += third) direct_tile<third, vectors, known_stride>(t, pixel, pixels, columns);
 }
 
-template <int pixel_stride>
+template <int known_stride>
 void direct_rows(const DirectTile& t, std::int64_t pixels, std::int64_t columns) {
   if (tile_vectors > 1 && columns <= 16)
-    direct_row<1, pixel_stride>(t, pixels, columns);
+    direct_row<1, known_stride>(t, pixels, columns);
   else
-    direct_row<tile_vectors, pixel_stride>(t, pixels, columns);
+    direct_row<tile_vectors, known_stride>(t, pixels, columns);
 }
 
 using DirectRow = void (*)(const DirectTile&, std::int64_t, std::int64_t);
 DirectRow direct_row_of(std::int64_t stride) {
-  return stride == 1   ? direct_rows<1>
-         : stride == 2 ? direct_rows<2>
-         : stride == 3 ? direct_rows<3>
-                       : direct_rows<4>;
+  return stride == 1 ? direct_rows<1> : stride == 2 ? direct_rows<2> : direct_rows<0>;
 }
 
 /// results (+)= windows of sources times `packed` weights, panels [tap, source channel][tile_columns].
@@ -100,7 +98,7 @@ void convolve_direct(float* results, const float* sources, const float* packed, 
       for (std::int64_t r = 0; r < rows; ++r) {
         const std::int64_t pixel = (frame * w.h.results + first + r) * w.w.results;
         direct({results + pixel * w.channels + channel, staged + r * w.h.multiply * band.row_floats,
-                packed + channel * ks, offsets, ks, w.channels, onto.from(channel)},
+                packed + channel * ks, offsets, ks, w.channels, band.pixel_floats(w), onto.from(channel)},
                w.w.results, least(tile_columns, w.channels - channel));
       }
   });
