@@ -140,7 +140,8 @@ GroupKernel convolve_kernel(int group) {
   }
 }
 
-/// The gradient of the temporal weights, taken in passing: <S, factor>, factor of the outputs' shape.
+/// The gradient of the temporal weights, taken in passing: <S, factor>, factor of the outputs' shape. Not
+/// taken without `dtemporal`.
 struct TemporalGradient {
   float* dtemporal;
   const float* factor;
@@ -304,11 +305,31 @@ void grad_weight(float* dspatial, float* dtemporal, const float* dy, const float
   weight_gradients(dspatial, dtemporal, dy, x, spatial, temporal, s, queue);
 }
 
-// S of the input gradient, U = spatial^T (*) dy, serves the temporal weights too: dtemporal = <U, x>.
+// The S of the input gradient, U = spatial^T (*) dy, can serve the temporal weights: dtemporal = <U, x>.
+
+/// Whether <U, x> takes less time than S again and <S, dy>, by their multiply-adds; those of temporal passes
+/// take longer. With few input channels the vectors of x are gathered from many tiles, which is slow.
+bool input_pass_is_cheaper(const SepConv3dShape& s) {
+  constexpr double temporal_cost = 1.5;
+  constexpr std::int64_t few_channels = 3;
+  if (s.in_channels <= few_channels) return false;
+  const auto lanes = [](std::int64_t channels) {
+    return static_cast<double>((channels + 15) / 16 * 16 / group_of(static_cast<int>(channels)));
+  };
+  const double space = static_cast<double>(s.in_t * s.kernel_h * s.kernel_w),
+               time = temporal_cost * static_cast<double>(s.out_t * s.kernel_t);
+  const double from_u = static_cast<double>(s.out_channels * s.in_h * s.in_w) * lanes(s.in_channels) * time;
+  const double from_s =
+      static_cast<double>(s.in_channels * s.out_h * s.out_w) * lanes(s.out_channels) * (space + time);
+  return from_u < from_s;
+}
+
 void grad(float* dx, float* dspatial, float* dtemporal, const float* dy, const float* x, const float* spatial,
           const float* temporal, const SepConv3dShape& s, Write dx_mode, const Queue& queue) {
-  convolve(dx, dy, spatial, temporal, gradient_correlation(s), dx_mode, {dtemporal, x}, queue);
-  weight_gradients(dspatial, nullptr, dy, x, spatial, temporal, s, queue);
+  const bool from_u = input_pass_is_cheaper(s);
+  convolve(dx, dy, spatial, temporal, gradient_correlation(s), dx_mode, {from_u ? dtemporal : nullptr, x},
+           queue);
+  weight_gradients(dspatial, from_u ? nullptr : dtemporal, dy, x, spatial, temporal, s, queue);
 }
 
 }  // namespace
