@@ -39,13 +39,19 @@ struct SepConv3dBackward final : Node {
     dispatch("sepconv3d", x.dtype(), [&]<class T>() {
       const SepConv3dKernels<T>& kernels = tables<T>(x.device()).sepconv3d;
       const Queue queue = queue_of(x);
-      if (const GradientBuffer dx = input_gradient(0))
+      const GradientBuffer dx = input_gradient(0);
+      const bool weights = needs_gradient(1) || needs_gradient(2);
+      if (dx && !weights)
         kernels.grad_input(dx.data<T>(), d_output.data<T>(), spatial.data<T>(), temporal.data<T>(), shape,
                            dx.mode, queue);
-      if (!needs_gradient(1) && !needs_gradient(2)) return;
+      if (!weights) return;
       const Tensor dspatial = empty_like(spatial.detach()), dtemporal = empty_like(temporal.detach());
-      kernels.grad_weight(dspatial.data<T>(), dtemporal.data<T>(), d_output.data<T>(), x.data<T>(),
-                          spatial.data<T>(), temporal.data<T>(), shape, queue);
+      if (dx)
+        kernels.grad(dx.data<T>(), dspatial.data<T>(), dtemporal.data<T>(), d_output.data<T>(), x.data<T>(),
+                     spatial.data<T>(), temporal.data<T>(), shape, dx.mode, queue);
+      else
+        kernels.grad_weight(dspatial.data<T>(), dtemporal.data<T>(), d_output.data<T>(), x.data<T>(),
+                            spatial.data<T>(), temporal.data<T>(), shape, queue);
       pass_gradient(1, dspatial);
       pass_gradient(2, dtemporal);
     });

@@ -116,6 +116,11 @@ void add_sepconv(const SepConvCase& one, const Limits& limits) {
     kernels.grad_weight(dspatial.data<float>(), dtemporal.data<float>(), y.data<float>(), x.data<float>(),
                         spatial.data<float>(), temporal.data<float>(), s, limits.queue());
   });
+  add("kernel/sepconv3d/grad" + end, limits, {3 * flops}, [=] {
+    kernels.grad(dx.data<float>(), dspatial.data<float>(), dtemporal.data<float>(), y.data<float>(),
+                 x.data<float>(), spatial.data<float>(), temporal.data<float>(), s, Write::overwrite,
+                 limits.queue());
+  });
 }
 
 void add_matmul(const MatmulShape& s, const Limits& limits) {

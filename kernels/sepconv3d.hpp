@@ -27,6 +27,9 @@ struct SepConv3dKernels {
   // dspatial (O,I,KH,KW), dtemporal (O,I,KT) <- dy, x; always overwritten
   void (*grad_weight)(T* dspatial, T* dtemporal, const T* dy, const T* x, const T* spatial, const T* temporal,
                       const SepConv3dShape&, const Queue&);
+  // Both at once, which may save work. `Write` is of dx.
+  void (*grad)(T* dx, T* dspatial, T* dtemporal, const T* dy, const T* x, const T* spatial, const T* temporal,
+               const SepConv3dShape&, Write, const Queue&);
 };
 
 }  // namespace fovea

@@ -52,7 +52,7 @@ struct KernelTables {
 // Every entry once more by name, for the lists of `fovea version` and for the errors of empty entries.
 // clang-format off
 #define FOVEA_KERNEL_ENTRIES(X)                                                                     \
-  X(sepconv3d, forward) X(sepconv3d, grad_input) X(sepconv3d, grad_weight)                          \
+  X(sepconv3d, forward) X(sepconv3d, grad_input) X(sepconv3d, grad_weight) X(sepconv3d, grad)       \
   X(conv3d, forward) X(conv3d, grad_input) X(conv3d, grad_weight) X(conv3d, grad_bias)              \
   X(temporal_kernel, forward) X(temporal_kernel, grad_weights)                                      \
   X(batch_norm, forward_training) X(batch_norm, forward_evaluation) X(batch_norm, grad_training)    \

@@ -19,7 +19,7 @@ Sizes sizes_of(const SepConv3dShape& s) {
           static_cast<std::size_t>(pairs * s.kernel_t)};
 }
 
-// The three passes as check_kernel runs them; inputs are x, dy, spatial, temporal.
+// The passes as check_kernel runs them; inputs are x, dy, spatial, temporal.
 struct Forward {
   const SepConv3dShape& shape;
   void operator()(const auto& tables, const auto& in, const auto& out, const Queue& queue) const {
@@ -39,6 +39,13 @@ struct GradWeight {
     tables.sepconv3d.grad_weight(out[0], out[1], in[1], in[0], in[2], in[3], shape, queue);
   }
 };
+struct Grad {
+  const SepConv3dShape& shape;
+  Write dx_mode;
+  void operator()(const auto& tables, const auto& in, const auto& out, const Queue& queue) const {
+    tables.sepconv3d.grad(out[0], out[1], out[2], in[1], in[0], in[2], in[3], shape, dx_mode, queue);
+  }
+};
 
 Inputs inputs_of(const SepConv3dShape& s, bool whole) {
   const Sizes n = sizes_of(s);
@@ -54,25 +61,25 @@ Inputs inputs_of(const SepConv3dShape& s, bool whole) {
 }
 
 /// Rounding bounds: the same pass over magnitudes gives sum |terms|, each of which is rounded at most
-/// `roundings` times, twice where multiply-add is two operations.
+/// roundings[output] times, twice where multiply-add is two operations.
 template <class Run>
 std::vector<std::vector<double>> bounds_of(Inputs inputs, std::vector<KernelOutput> outputs, const Run& run,
-                                           std::int64_t roundings) {
+                                           const std::vector<std::int64_t>& roundings) {
   for (auto& input : inputs)
     for (float& value : input) value = std::abs(value);
   for (auto& output : outputs)
     for (float& value : output.initial) value = std::abs(value);
   auto bounds =
       kernel_outputs(reference_tables<double>(), cpu_device(1, Isa::reference), inputs, outputs, run);
-  for (auto& output : bounds)
-    for (double& bound : output)
-      bound = rounding_bound<float>(bound, 2.0 * static_cast<double>(roundings + 4));
+  for (std::size_t i = 0; i < bounds.size(); ++i)
+    for (double& bound : bounds[i])
+      bound = rounding_bound<float>(bound, 2.0 * static_cast<double>(roundings[i] + 4));
   return bounds;
 }
 
 template <class Run>
 void check_pass(const Inputs& inputs, std::vector<KernelOutput> outputs, const Run& run,
-                std::int64_t roundings) {
+                const std::vector<std::int64_t>& roundings) {
   const auto bounds = bounds_of(inputs, outputs, run, roundings);
   for (std::size_t i = 0; i < outputs.size(); ++i) outputs[i].bounds = bounds[i];
   check_kernel(inputs, outputs, run);
@@ -88,15 +95,21 @@ TEST_CASE("separable convolution: every shape within the rounding bound") {
     const Sizes n = sizes_of(shape);
     const Inputs inputs = inputs_of(shape, false);
     const std::int64_t spatial = shape.kernel_h * shape.kernel_w;
-    check_pass(inputs, {{n.y, 0}}, Forward{shape}, spatial + shape.in_channels * shape.kernel_t);
+    check_pass(inputs, {{n.y, 0}}, Forward{shape}, {spatial + shape.in_channels * shape.kernel_t});
     const std::int64_t to_input = spatial + shape.out_channels * shape.kernel_t;
-    check_pass(inputs, {{n.x, 0}}, GradInput{shape, Write::overwrite}, to_input);
+    check_pass(inputs, {{n.x, 0}}, GradInput{shape, Write::overwrite}, {to_input});
     KernelOutput sum{n.x, 0};
     sum.initial = random_normal(n.x, 5);
-    check_pass(inputs, {sum}, GradInput{shape, Write::accumulate}, to_input);
+    check_pass(inputs, {sum}, GradInput{shape, Write::accumulate}, {to_input});
     const std::int64_t places = shape.batch * shape.out_h * shape.out_w;
+    const std::int64_t to_weight = spatial + shape.kernel_t + std::max(shape.out_t, shape.in_t);
     check_pass(inputs, {{n.spatial, 0}, {n.temporal, 0}}, GradWeight{shape},
-               spatial + shape.kernel_t + places + std::max(shape.out_t, shape.in_t));
+               {to_weight + places, to_weight + places});
+    // The input's places may be the ones over which the temporal weights' gradient is summed.
+    const std::int64_t in_places = std::max(places, shape.batch * shape.in_h * shape.in_w);
+    const std::vector<std::int64_t> roundings{to_input, to_weight + places, to_weight + in_places};
+    check_pass(inputs, {{n.x, 0}, {n.spatial, 0}, {n.temporal, 0}}, Grad{shape, Write::overwrite}, roundings);
+    check_pass(inputs, {sum, {n.spatial, 0}, {n.temporal, 0}}, Grad{shape, Write::accumulate}, roundings);
   }
 }
 
@@ -110,6 +123,7 @@ TEST_CASE("separable convolution: whole numbers are exact") {
     check_kernel(inputs, {{n.y, 0}}, Forward{shape});
     check_kernel(inputs, {{n.x, 0}}, GradInput{shape, Write::overwrite});
     check_kernel(inputs, {{n.spatial, 0}, {n.temporal, 0}}, GradWeight{shape});
+    check_kernel(inputs, {{n.x, 0}, {n.spatial, 0}, {n.temporal, 0}}, Grad{shape, Write::overwrite});
   }
 }
 
@@ -118,7 +132,7 @@ TEST_CASE("separable convolution: the bound of a pass finds a tap left out") {
   const Device host = cpu_device(1, Isa::reference);
   Inputs inputs = inputs_of(shape, false);
   KernelOutput output{sizes_of(shape).y, 0};
-  output.bounds = bounds_of(inputs, {output}, Forward{shape}, 9 + 2 * 11)[0];
+  output.bounds = bounds_of(inputs, {output}, Forward{shape}, {9 + 2 * 11})[0];
   const auto expected = kernel_outputs(reference_tables<double>(), host, inputs, {output}, Forward{shape})[0];
   inputs[3][5] = 0;
   const auto wrong = kernel_outputs(tables<float>(host), host, inputs, {output}, Forward{shape})[0];
@@ -135,6 +149,9 @@ TEST_CASE("separable convolution: no terms give zeros") {
                                       {{n.spatial, 0}, {n.temporal, 0}}, GradWeight{shape});
     CHECK(grads[0] == std::vector<float>(n.spatial, 0.0f));
     CHECK(grads[1] == std::vector<float>(n.temporal, 0.0f));
+    CHECK(kernel_outputs(tables<float>(device), device, inputs_of(shape, false),
+                         {{0, 0}, {n.spatial, 0}, {n.temporal, 0}}, Grad{shape, Write::overwrite}) ==
+          std::vector<std::vector<float>>{{}, grads[0], grads[1]});
   }
 }
 
@@ -149,11 +166,14 @@ TEST_CASE("separable convolution: the workloads' layers give the same bits every
                                       const Queue& queue) {
       Forward{shape}(tables, in, out, queue);
       tables.sepconv3d.grad_weight(out[1], out[2], in[1], in[0], in[2], in[3], shape, queue);
-      if (shape.in_channels > 1)
-        tables.sepconv3d.grad_input(out[3], in[1], in[2], in[3], shape, Write::overwrite, queue);
+      if (shape.in_channels == 1) return;
+      tables.sepconv3d.grad_input(out[3], in[1], in[2], in[3], shape, Write::overwrite, queue);
+      tables.sepconv3d.grad(out[4], out[5], out[6], in[1], in[0], in[2], in[3], shape, Write::overwrite,
+                            queue);
     };
     std::vector<KernelOutput> outputs{{n.y, 0}, {n.spatial, 0}, {n.temporal, 0}};
-    if (shape.in_channels > 1) outputs.push_back({n.x, 0});
+    if (shape.in_channels > 1)
+      for (const std::size_t count : {n.x, n.x, n.spatial, n.temporal}) outputs.push_back({count, 0});
     std::vector<std::vector<float>> first;
     for (const Isa isa : available_isas()) {
       if (isa == Isa::reference || isa == Isa::baseline) continue;

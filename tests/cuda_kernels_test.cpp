@@ -142,6 +142,25 @@ TEST_CASE("the plain convolutions stay within the rounding of their sums") {
   for (const SepConv3dShape& s : plain_shapes()) check_convolution(s, false);
 }
 
+TEST_CASE("all gradients of a convolution at once are those of one kernel after the other") {
+  const SepConv3dShape s = shape_of(2, 3, 4, {13, 8, 6}, kSecond, {0, 2, 2}, {0, 2, 2});
+  const Sizes sizes(s);
+  const Inputs inputs{random_normal(sizes.y, 4), random_normal(sizes.x, 1), random_normal(sizes.spatial, 2),
+                      random_normal(sizes.temporal, 3)};
+  for (const Write mode : {Write::overwrite, Write::accumulate}) {
+    std::vector<KernelOutput> outputs{{sizes.x, 0}, {sizes.spatial, 0}, {sizes.temporal, 0}};
+    if (mode == Write::accumulate) outputs[0].initial = random_normal(sizes.x, 5);
+    const auto at_once = gpu_outputs(inputs, outputs, [&](const auto& tables, auto in, auto out, auto queue) {
+      tables.sepconv3d.grad(out[0], out[1], out[2], in[0], in[1], in[2], in[3], s, mode, queue);
+    });
+    const auto apart = gpu_outputs(inputs, outputs, [&](const auto& tables, auto in, auto out, auto queue) {
+      tables.sepconv3d.grad_input(out[0], in[0], in[2], in[3], s, mode, queue);
+      tables.sepconv3d.grad_weight(out[1], out[2], in[0], in[1], in[2], in[3], s, queue);
+    });
+    CHECK(at_once == apart);
+  }
+}
+
 // ---- the device
 // ------------------------------------------------------------------------------------------------
 

@@ -393,4 +393,12 @@ TEST_CASE("separable convolution: gradients") {
        {Padding3d::none(), Padding3d::same({3, 2, 3}), Padding3d::symmetric({1, 0, 2})})
     check_gradients([&](const Inputs& in) { return sepconv3d(in[0], in[1], in[2], padding); },
                     {leaf({2, 4, 3, 5, 2}, 1), leaf({3, 2, 1, 2, 3}, 2), leaf({3, 2, 3}, 3)});
+  const Tensor x = leaf({2, 4, 3, 5, 2}, 1).detach(), spatial = leaf({3, 2, 1, 2, 3}, 2).detach(),
+               temporal = leaf({3, 2, 3}, 3).detach();
+  check_gradients([&](const Inputs& in) { return sepconv3d(in[0], spatial, temporal); },
+                  {leaf(x.shape(), 1)});
+  check_gradients([&](const Inputs& in) { return sepconv3d(in[0], spatial, in[1]); },
+                  {leaf(x.shape(), 1), leaf(temporal.shape(), 3)});
+  check_gradients([&](const Inputs& in) { return sepconv3d(x, in[0], in[1]); },
+                  {leaf(spatial.shape(), 2), leaf(temporal.shape(), 3)});
 }

@@ -66,8 +66,11 @@ inline std::vector<SepConv3dCase> small_sepconv3d_cases() {
       {"pairs of one column", sepconv3d_shape(1, 1, 8, {9, 37, 1}, {3, 5, 1}, {0, 2, 0})},
       {"long movie", sepconv3d_shape(1, 2, 5, {523, 2, 3}, {5, 2, 2})},
       {"long padded movie", sepconv3d_shape(1, 1, 16, {300, 2, 2}, {8, 1, 2}, {7, 0, 1})},
+      {"more movies than chunks of sums", sepconv3d_shape(37, 9, 10, {4, 3, 3}, {2, 2, 2}, {1, 1, 0})},
       {"inputs in turns", sepconv3d_shape(1, 48, 3, {20, 18, 17}, {2, 3, 3}, {0, 1, 1})},
       {"inputs in turns, few frames", sepconv3d_shape(1, 96, 2, {5, 26, 25}, {1, 3, 2}, {0, 1, 1})},
+      {"outputs in turns", sepconv3d_shape(1, 5, 48, {20, 18, 17}, {2, 3, 3}, {0, 1, 1})},
+      {"outputs in turns, few frames", sepconv3d_shape(1, 4, 96, {5, 26, 25}, {1, 3, 2}, {0, 1, 1})},
   };
 }
 

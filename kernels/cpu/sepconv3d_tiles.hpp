@@ -21,7 +21,7 @@ struct Correlation {
 };
 
 struct Tiling {
-  int group;            // tiles per vector: 16, 8, 4, 2, 1 for up to 1, 2, 4, 8, 16 output channels
+  int group;            // tiles per vector
   int blocks;           // of output channels
   int inputs;           // input channels staged at once
   int tile[3];          // outputs of a tile: times, rows, columns
@@ -50,12 +50,24 @@ FOVEA_INLINE std::int64_t waiting_vectors(const Correlation& c, const Tiling& t)
   return t.inputs == c.inputs ? row : static_cast<std::int64_t>(t.tile[0]) * t.tile[1] * t.tile[2];
 }
 
+/// Tiles per vector: 16, 8, 4, 2, 1 for up to 1, 2, 4, 8, 16 output channels.
+int group_of(int outputs) {
+  return outputs > 8 ? 1 : outputs > 4 ? 2 : outputs > 2 ? 4 : outputs > 1 ? 8 : 16;
+}
+
+bool empty(const Correlation& c) {
+  return c.batch == 0 || c.outputs == 0 || c.out[0] <= 0 || c.out[1] <= 0 || c.out[2] <= 0;
+}
+
+/// No groups and no blocks where there are no outputs.
 Tiling choose_tiling(const Correlation& c) {
   constexpr int most_times = 256, few_times = 8;
   constexpr std::int64_t most_floats = 1 << 18;  // 1 MB staged
   constexpr int enough_tasks = 16;
   Tiling t{};
-  t.group = c.outputs > 8 ? 1 : c.outputs > 4 ? 2 : c.outputs > 2 ? 4 : c.outputs > 1 ? 8 : 16;
+  t.group = 1;
+  if (empty(c)) return t;
+  t.group = group_of(c.outputs);
   t.blocks = pieces_of(c.outputs, 16);
   t.inputs = c.inputs;
   const auto cut = [&](int axis, int parts) {

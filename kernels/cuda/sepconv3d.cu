@@ -318,8 +318,14 @@ void grad_weight(float* dspatial, float* dtemporal, const float* dy, const float
               packed.data(), c);
 }
 
+void grad(float* dx, float* dspatial, float* dtemporal, const float* dy, const float* x, const float* spatial,
+          const float* temporal, const SepConv3dShape& shape, Write dx_mode, const Queue& queue) {
+  grad_input(dx, dy, spatial, temporal, shape, dx_mode, queue);
+  grad_weight(dspatial, dtemporal, dy, x, spatial, temporal, shape, queue);
+}
+
 }  // namespace
 
-void fill(SepConv3dKernels<float>& table) { table = {forward, grad_input, grad_weight}; }
+void fill(SepConv3dKernels<float>& table) { table = {forward, grad_input, grad_weight, grad}; }
 
 }  // namespace fovea::FOVEA_GPU

@@ -62,11 +62,18 @@ void grad_weight(T* dspatial, T* dtemporal, const T* dy, const T* x, const T* sp
   });
 }
 
+template <class T>
+void grad(T* dx, T* dspatial, T* dtemporal, const T* dy, const T* x, const T* spatial, const T* temporal,
+          const SepConv3dShape& s, Write dx_mode, const Queue& queue) {
+  grad_input(dx, dy, spatial, temporal, s, dx_mode, queue);
+  grad_weight(dspatial, dtemporal, dy, x, spatial, temporal, s, queue);
+}
+
 }  // namespace
 
 template <class T>
 void fill(SepConv3dKernels<T>& table) {
-  table = {forward<T>, grad_input<T>, grad_weight<T>};
+  table = {forward<T>, grad_input<T>, grad_weight<T>, grad<T>};
 }
 template void fill(SepConv3dKernels<float>&);
 template void fill(SepConv3dKernels<double>&);
