@@ -44,34 +44,50 @@ FOVEA_INLINE std::int64_t source_at(const WindowAxis& axis, std::int64_t place) 
   return place / axis.divide < axis.sources ? place / axis.divide : -1;
 }
 
-/// A row of sources, null where it does not exist, `channels` floats of every pixel.
-void stage_row(float* to, const float* row, std::int64_t channels, const Window& w, const Band& band) {
-  if (!row) {
-    for (std::int64_t i = 0; i < band.row_floats; ++i) to[i] = 0;
+/// Columns from `low` on, before `high`: `channels` floats of as many pixels from `from` on, zeros behind
+/// them.
+void stage_columns(float* to, const float* from, std::int64_t low, std::int64_t high, std::int64_t channels,
+                   const Window& w, const Band& band) {
+  to += low * band.column_floats;
+  if (channels == w.source_channels && channels == band.column_floats) {
+    __builtin_memcpy(to, from, static_cast<std::size_t>((high - low) * channels) * sizeof(float));
     return;
   }
-  if (w.w.divide == 1 && channels == w.source_channels && channels == band.column_floats) {
-    const std::int64_t first = w.w.offset, low = first < 0 ? least(-first, band.columns) : 0;
-    const std::int64_t end = least(w.w.sources - first, band.columns), high = end < low ? low : end;
-    for (std::int64_t i = 0; i < low * channels; ++i) to[i] = 0;
-    if (high > low)
-      __builtin_memcpy(to + low * channels, row + (first + low) * channels,
-                       static_cast<std::size_t>((high - low) * channels) * sizeof(float));
-    for (std::int64_t i = high * channels; i < band.row_floats; ++i) to[i] = 0;
-    return;
-  }
-  for (std::int64_t column = 0; column < band.columns; ++column, to += band.column_floats) {
-    const std::int64_t at = source_at(w.w, column + w.w.offset);
-    for (std::int64_t c = 0; c < band.column_floats; c += 16) {
-      const std::int64_t left = at < 0 ? 0 : least(16, channels - c);
-      store_first(to + c,
-                  F16::load_first(row + (at < 0 ? 0 : at) * w.source_channels + c, static_cast<int>(left)),
-                  static_cast<int>(least(16, band.column_floats - c)));
-    }
+  for (std::int64_t column = low; column < high; ++column, from += w.source_channels) {
+    __builtin_prefetch(from + 16 * w.source_channels);
+    for (std::int64_t c = 0; c < band.column_floats; c += 16, to += 16)
+      store(to, channels - c >= 16 ? F16::load(from + c)
+                                   : F16::load_first(from + c, static_cast<int>(channels - c)));
   }
 }
 
-/// `channels` of the sources, from their first on.
+void clear_columns(float* to, std::int64_t low, std::int64_t high, const Band& band) {
+  for (std::int64_t i = low * band.column_floats; i < high * band.column_floats; ++i) to[i] = 0;
+}
+
+/// A row of sources, null where it does not exist, `channels` floats of every pixel: all channels, or some of
+/// columns of 16.
+void stage_row(float* to, const float* row, std::int64_t channels, const Window& w, const Band& band) {
+  if (!row) return clear_columns(to, 0, band.columns, band);
+  if (w.w.divide == 1) {
+    const std::int64_t first = w.w.offset, low = first < 0 ? least(-first, band.columns) : 0;
+    const std::int64_t end = least(w.w.sources - first, band.columns), high = end < low ? low : end;
+    clear_columns(to, 0, low, band);
+    stage_columns(to, row + (first + low) * w.source_channels, low, high, channels, w, band);
+    return clear_columns(to, high, band.columns, band);
+  }
+  clear_columns(to, 0, band.columns, band);
+  for (std::int64_t column = 0; column < band.columns; ++column)
+    if (const std::int64_t at = source_at(w.w, column + w.w.offset); at >= 0)
+      stage_columns(to, row + at * w.source_channels, column, column + 1, channels, w, band);
+}
+
+/// How many stretches of 16 channels are staged at once, one after the other, so that memory is read in lines
+/// that lie together. Columns of other sizes hold all channels.
+constexpr int most_stretches = 4;
+FOVEA_INLINE int stretches_at_once(const Band& band) { return band.column_floats == 16 ? most_stretches : 1; }
+
+/// `channels` of the sources, from their first on, a stretch of band.column_floats after the other.
 void stage_band(float* to, const float* sources, std::int64_t channels, const Window& w, const Band& band,
                 std::int64_t frame, std::int64_t first_row) {
   const std::int64_t source_row = w.w.sources * w.source_channels;
@@ -80,11 +96,15 @@ void stage_band(float* to, const float* sources, std::int64_t channels, const Wi
     const float* plane = sources + (frame / w.t.results * w.t.sources + at_t) * w.h.sources * source_row;
     for (std::int64_t r = 0; r < band.source_rows; ++r) {
       const std::int64_t at_h = source_at(w.h, first_row * w.h.multiply + w.h.offset + r);
-      stage_row(to + kt * band.plane_floats + r * band.row_floats,
-                at_t < 0 || at_h < 0 ? nullptr : plane + at_h * source_row, channels, w, band);
+      const bool inside = at_t >= 0 && at_h >= 0;
+      float* row = to + kt * band.plane_floats + r * band.row_floats;
+      for (std::int64_t c = 0; c < channels; c += band.column_floats, row += band.floats)
+        stage_row(row, inside ? plane + at_h * source_row + c : nullptr,
+                  least(band.column_floats, channels - c), w, band);
     }
   }
-  for (std::int64_t i = w.t.taps * band.plane_floats; i < band.floats; ++i) to[i] = 0;
+  for (std::int64_t c = 0; c < channels; c += band.column_floats, to += band.floats)
+    for (std::int64_t i = w.t.taps * band.plane_floats; i < band.floats; ++i) to[i] = 0;
 }
 
 // ---- gradient of the weights
@@ -214,25 +234,26 @@ void sum_bands(float* parts, const float* dy, const float* sources, const Window
   const std::int64_t bands = w.batch * w.t.results * band.bands, count = parts_of_bands(w, band);
   const std::int64_t part_floats = w.taps() * (band.column_floats / unit) * w.channels;
   const std::int64_t offset_floats = rounded_up(2 * runs.count, 16);
-  const Scratch scratch(queue, offset_floats + worker_count(queue) * band.floats);
+  const std::int64_t worker_floats = stretches_at_once(band) * band.floats;
+  const Scratch scratch(queue, offset_floats + worker_count(queue) * worker_floats);
   auto* offsets = reinterpret_cast<std::int64_t*>(scratch.data);
   for (std::int64_t run = 0; run < runs.count; ++run) offsets[run] = runs.offset(run, w, band);
   for_each_task(queue, count, [&](std::int64_t part, int worker) {
     float* to = parts + part * part_floats;
-    float* staged = scratch.data + offset_floats + worker * band.floats;
+    float* staged = scratch.data + offset_floats + worker * worker_floats;
     for (std::int64_t i = 0; i < part_floats; ++i) to[i] = 0;
     for (std::int64_t b = bands * part / count; b < bands * (part + 1) / count; ++b) {
       const std::int64_t frame = b / band.bands, first = b % band.bands * band.rows;
       const float* slopes = dy + (frame * w.h.results + first) * w.w.results * w.channels;
+      if (unit == 1) stage_band(staged, sources, w.source_channels, w, band, frame, first);
       for (std::int64_t c = 0; c < w.channels; c += 16) {
-        const std::int64_t lanes = least(16, w.channels - c);
-        if (unit == 16)
-          stage_band(staged, sources + c, lanes, w, band, frame, first);
-        else if (c == 0)
-          stage_band(staged, sources, w.source_channels, w, band, frame, first);
+        const std::int64_t stretch = unit == 1 ? 0 : c / 16 % most_stretches;
+        if (unit == 16 && stretch == 0)
+          stage_band(staged, sources + c, least(16 * most_stretches, w.channels - c), w, band, frame, first);
         add_band_gradient<unit>(
-            {to + c, slopes + c, staged, least(band.rows, w.h.results - first), w.w.results, w.channels,
-             w.h.multiply * band.row_floats, band.pixel_floats(w), static_cast<int>(lanes)},
+            {to + c, slopes + c, staged + stretch * band.floats, least(band.rows, w.h.results - first),
+             w.w.results, w.channels, w.h.multiply * band.row_floats, band.pixel_floats(w),
+             static_cast<int>(least(16, w.channels - c))},
             offsets, runs);
       }
     }

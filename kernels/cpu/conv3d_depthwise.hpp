@@ -76,7 +76,8 @@ void convolve_depthwise(float* results, const float* sources, const float* weigh
   const Band band(w, 16);
   const std::int64_t taps = w.taps(), runs = blocks(w.channels, 16);
   const std::int64_t offset_floats = rounded_up(taps, 16), packed_floats = runs * taps * 16;
-  const Scratch scratch(queue, offset_floats + packed_floats + worker_count(queue) * band.floats);
+  const Scratch scratch(queue,
+                        offset_floats + packed_floats + worker_count(queue) * most_stretches * band.floats);
   auto* offsets = reinterpret_cast<std::int32_t*>(scratch.data);
   float *packed = scratch.data + offset_floats, *workers = packed + packed_floats;
   for (std::int64_t tap = 0; tap < taps; ++tap)
@@ -86,15 +87,18 @@ void convolve_depthwise(float* results, const float* sources, const float* weigh
   for_each_task(queue, w.batch * w.t.results * band.bands, [&](std::int64_t task, int worker) {
     const std::int64_t frame = task / band.bands, first = task % band.bands * band.rows;
     const std::int64_t rows = least(band.rows, w.h.results - first);
-    float* staged = workers + worker * band.floats;
+    float* const staged = workers + worker * most_stretches * band.floats;
     for (std::int64_t c = 0; c < w.channels; c += 16) {
       const std::int64_t lanes = least(16, w.channels - c);
-      stage_band(staged, sources + c, lanes, w, band, frame, first);
+      const std::int64_t stretch = c / 16 % most_stretches;
+      if (stretch == 0)
+        stage_band(staged, sources + c, least(16 * most_stretches, w.channels - c), w, band, frame, first);
       for (std::int64_t r = 0; r < rows; ++r)
-        depthwise_pixels({results + (frame * w.h.results + first + r) * w.w.results * w.channels + c,
-                          staged + r * w.h.multiply * band.row_floats, packed + c * taps, offsets, taps,
-                          w.channels, onto.from(c), static_cast<int>(lanes)},
-                         w.w.results, band.pixel_floats(w));
+        depthwise_pixels(
+            {results + (frame * w.h.results + first + r) * w.w.results * w.channels + c,
+             staged + stretch * band.floats + r * w.h.multiply * band.row_floats, packed + c * taps, offsets,
+             taps, w.channels, onto.from(c), static_cast<int>(lanes)},
+            w.w.results, band.pixel_floats(w));
     }
   });
 }
