@@ -159,15 +159,25 @@ TEST_CASE("convolution: whole numbers are exact") {
 }
 
 TEST_CASE("convolution: no pixels give zero gradients") {
-  const Conv3dShape shape{0, 3, 2, 1, axis(4, 2), axis(4, 2), axis(4, 2)};
-  for (const Isa isa : available_isas()) {
-    CAPTURE(to_string(isa));
-    const Device device = cpu_device(2, isa);
-    const auto grads = kernel_outputs(tables<float>(device), device, inputs_of(shape, false),
-                                      {{size(counts_of(shape).weight), 0}, {2, 0}}, GradWeight{shape});
-    CHECK(grads[0] == std::vector<float>(grads[0].size(), 0.0f));
-    CHECK(grads[1] == std::vector<float>(2, 0.0f));
-  }
+  const Conv3dShape nothing{0, 3, 2, 1, axis(4, 2), axis(4, 2), axis(4, 2)},
+      no_rows{1, 3, 2, 1, axis(1, 1), axis(1, 2), axis(4, 2)};
+  for (const Conv3dShape& shape :
+       {nothing, no_rows, Conv3dShape{0, 2, 2, 2, axis(1, 1), axis(4, 2), axis(4, 2)}})
+    for (const Isa isa : available_isas()) {
+      CAPTURE(to_string(isa));
+      const Device device = cpu_device(2, isa);
+      const Inputs inputs = inputs_of(shape, false);
+      const Counts n = counts_of(shape);
+      const auto run = [&](const std::vector<KernelOutput>& outputs, const auto& pass) {
+        return kernel_outputs(tables<float>(device), device, inputs, outputs, pass);
+      };
+      const auto grads = run({{size(n.weight), 0}, {2, 0}}, GradWeight{shape});
+      CHECK(grads[0] == std::vector<float>(grads[0].size(), 0.0f));
+      CHECK(grads[1] == std::vector<float>(2, 0.0f));
+      CHECK(run({{size(n.y), 0}}, Forward{shape, true})[0].empty());
+      const auto dx = run({{size(n.x), 0}}, GradInput{shape, Write::overwrite})[0];
+      CHECK(dx == std::vector<float>(dx.size(), 0.0f));
+    }
 }
 
 TEST_CASE("convolution: the comparison finds a tap left out") {

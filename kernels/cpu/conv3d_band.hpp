@@ -23,10 +23,12 @@ struct Band {
     columns = (w.w.results - 1) * w.w.multiply + (w.w.taps - 1) * w.w.step + 1;
     row_floats = columns * column_floats;
     const std::int64_t window_rows = (w.h.taps - 1) * w.h.step + 1;
-    const std::int64_t cached = (cached_floats / (w.t.taps * row_floats) - window_rows) / w.h.multiply + 1;
+    const std::int64_t all_rows = w.t.taps * row_floats;  // none of an empty map
+    const std::int64_t cached =
+        (cached_floats / (all_rows < 1 ? 1 : all_rows) - window_rows) / w.h.multiply + 1;
     const std::int64_t most = least(w.h.taps < 8 ? 16 : 2 * w.h.taps, cached < 4 ? 4 : cached);
     bands = blocks(w.h.results, most);
-    rows = blocks(w.h.results, bands);
+    rows = bands ? blocks(w.h.results, bands) : 0;
     source_rows = (rows - 1) * w.h.multiply + window_rows;
     plane_floats = source_rows * row_floats;
     // Tiles at the end of a row read on, and vectors write on.
