@@ -56,6 +56,7 @@ std::vector<Case> cases() {
       {"depthwise, bands of rows", {1, 48, 48, 48, flat, axis(35, 7, 1, 3, 3), axis(70, 7, 1, 3, 3)}},
       {"depthwise, every third pixel", {1, 20, 20, 20, flat, axis(9, 3), axis(20, 3, 3, 1, 1)}},
       {"pointwise in whole tiles", {3, 64, 48, 1, flat, axis(7, 1), axis(9, 1)}},
+      {"pointwise, six channels", {3, 6, 16, 1, flat, axis(9, 1), axis(11, 1)}},
       {"pointwise in thirds of tiles", {1, 20, 16, 1, flat, axis(7, 1), axis(9, 1)}},
       {"many pixels", {3, 2, 6, 1, axis(9, 2), axis(33, 3), axis(35, 2)}},
   };

@@ -1,7 +1,7 @@
 // Convolutions as matrix products: the sources of some pixels and taps are gathered in cache-sized pieces and
 // go through the register tiles of kernels/cpu/gemm_tile.hpp, channels as lanes. Depthwise convolutions,
-// those of few source channels and the gradients of few channels have headers of their own. Pieces depend on
-// the shape only: the same bits for any number of threads.
+// those whose windows move over the sources and the gradients of few channels have headers of their own.
+// Pieces depend on the shape only: the same bits for any number of threads.
 #include "kernels/conv3d.hpp"
 
 #include "kernels/cpu/conv3d_depthwise.hpp"
@@ -236,9 +236,12 @@ struct WeightPiece {
 constexpr int tile_third = tile_rows % 3 == 0 ? tile_rows / 3 : 1;
 constexpr std::int64_t pointwise_pixels = 64;  // both factors stay in the L1 cache
 
-/// Whether pixels and their slopes are lines of both factors as they are, in whole tiles.
+/// Whether pixels and their slopes are lines of both factors as they are, in whole tiles of any instruction
+/// set: sums are cut differently otherwise.
 bool multiplies_pixels(const Window& window) {
-  return is_pointwise(window) && window.groups == 1 && window.source_channels % tile_third == 0 &&
+  constexpr int channels = 4;
+  static_assert(channels % tile_third == 0);
+  return is_pointwise(window) && window.groups == 1 && window.source_channels % channels == 0 &&
          window.channels % 16 == 0;
 }
 

@@ -9,9 +9,11 @@ namespace {
 constexpr std::int64_t most_staged_floats = std::int64_t{1} << 22;  // of a band: 16 MB
 
 /// Not where windows see sources between which there are others, nor where a band would be too much memory.
+/// By the shape alone: sums are cut differently otherwise.
 bool is_direct(const Window& w) {
   const bool plain = w.t.divide == 1 && w.h.divide == 1 && w.w.divide == 1;
-  return w.groups == 1 && w.taps() > 1 && plain && Band(w, w.source_channels).floats <= most_staged_floats;
+  return w.groups == 1 && w.taps() > 1 && plain &&
+         w.t.taps * Band(w, w.source_channels).plane_floats <= most_staged_floats;
 }
 
 /// Where the source of every product lies from that of the first: (time, row, column of the tap, channel).
