@@ -178,10 +178,13 @@ void convolve(float* results, const float* sources, const float* weights, const 
   const std::int64_t group_weights = rounded_up(window.group_channels(), tile_columns) * ks;
   const std::int64_t lines_floats = most_task_rows * (cut.chunk_floats() + slack);
   const std::int64_t worker_floats = lines_floats + packed_a_floats(cut.chunk_floats());
-  const Scratch scratch(queue, window.groups * group_weights + worker_count(queue) * worker_floats);
+  const bool direct = is_direct(window);
+  const Scratch scratch(queue,
+                        window.groups * group_weights +
+                            (direct ? direct_floats(window, queue) : worker_count(queue) * worker_floats));
   float* workers = scratch.data + window.groups * group_weights;
   pack_weights(scratch.data, weights, window, queue);
-  if (is_direct(window)) return convolve_direct(results, sources, scratch.data, window, onto, queue);
+  if (direct) return convolve_direct(results, workers, sources, scratch.data, window, onto, queue);
   for_each_task(queue, window.groups * pieces, [&](std::int64_t task, int worker) {
     const std::int64_t group = task / pieces, first = task % pieces * most_task_rows;
     float* memory = workers + worker * worker_floats;
@@ -332,8 +335,9 @@ void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dSh
   if (is_direct(window)) {
     const Band band(window, window.source_channels);
     const std::int64_t parts = parts_of_bands(window, band);
-    const Scratch scratch(queue, parts * weights);
-    sum_bands<1>(scratch.data, dy, x, window, band, queue);
+    const std::int64_t parts_floats = rounded_up(parts * weights, 16);
+    const Scratch scratch(queue, parts_floats + sum_bands_floats(window, band, queue));
+    sum_bands<1>(scratch.data, scratch.data + parts_floats, dy, x, window, band, queue);
     return add_parts(dweight, scratch.data, parts, window, queue);
   }
   const Cut cut = cut_of(window);

@@ -227,22 +227,26 @@ std::int64_t parts_of_bands(const Window& w, const Band& band) {
   return least(least(64, fit < 4 ? 4 : fit), w.batch * w.t.results * band.bands);
 }
 
+/// Memory of sum_bands.
+std::int64_t sum_bands_floats(const Window& w, const Band& band, const Queue& queue) {
+  return rounded_up(2 * w.taps(), 16) + worker_count(queue) * stretches_at_once(band) * band.floats;
+}
+
 /// parts (parts_of_bands, taps, units of a column, channels): each the sum over some bands. Units of 16 are
 /// channels of their own, each with its own slopes; of 1 all channels see all of them.
 template <int unit>
-void sum_bands(float* parts, const float* dy, const float* sources, const Window& w, const Band& band,
-               const Queue& queue) {
+void sum_bands(float* parts, float* memory, const float* dy, const float* sources, const Window& w,
+               const Band& band, const Queue& queue) {
   const Runs runs(w, band.column_floats / unit);
   const std::int64_t bands = w.batch * w.t.results * band.bands, count = parts_of_bands(w, band);
   const std::int64_t part_floats = w.taps() * (band.column_floats / unit) * w.channels;
-  const std::int64_t offset_floats = rounded_up(2 * runs.count, 16);
   const std::int64_t worker_floats = stretches_at_once(band) * band.floats;
-  const Scratch scratch(queue, offset_floats + worker_count(queue) * worker_floats);
-  auto* offsets = reinterpret_cast<std::int64_t*>(scratch.data);
+  auto* offsets = reinterpret_cast<std::int64_t*>(memory);
+  float* const workers = memory + rounded_up(2 * w.taps(), 16);
   for (std::int64_t run = 0; run < runs.count; ++run) offsets[run] = runs.offset(run, w, band);
   for_each_task(queue, count, [&](std::int64_t part, int worker) {
     float* to = parts + part * part_floats;
-    float* staged = scratch.data + offset_floats + worker * worker_floats;
+    float* staged = workers + worker * worker_floats;
     for (std::int64_t i = 0; i < part_floats; ++i) to[i] = 0;
     for (std::int64_t b = bands * part / count; b < bands * (part + 1) / count; ++b) {
       const std::int64_t frame = b / band.bands, first = b % band.bands * band.rows;

@@ -108,8 +108,9 @@ void grad_weight_depthwise(float* dweight, const float* dy, const float* x, cons
                            const Queue& queue) {
   const Band band(w, 16);
   const std::int64_t taps = w.taps(), parts = parts_of_bands(w, band), weights = taps * w.channels;
-  const Scratch scratch(queue, parts * weights);
-  sum_bands<16>(scratch.data, dy, x, w, band, queue);
+  const std::int64_t parts_floats = rounded_up(parts * weights, 16);
+  const Scratch scratch(queue, parts_floats + sum_bands_floats(w, band, queue));
+  sum_bands<16>(scratch.data, scratch.data + parts_floats, dy, x, w, band, queue);
   for_each_task(queue, taps, [&](std::int64_t tap, int) {
     for (std::int64_t c = 0; c < w.channels; ++c) {
       float sum = 0;

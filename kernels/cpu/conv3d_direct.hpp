@@ -86,19 +86,24 @@ DirectRow direct_row_of(std::int64_t stride) {
   return stride == 1 ? direct_rows<1> : stride == 2 ? direct_rows<2> : direct_rows<0>;
 }
 
+/// Memory of convolve_direct.
+std::int64_t direct_floats(const Window& w, const Queue& queue) {
+  return rounded_up(w.taps() * w.source_channels, 16) +
+         worker_count(queue) * Band(w, w.source_channels).floats;
+}
+
 /// results (+)= windows of sources times `packed` weights, panels [tap, source channel][tile_columns].
-void convolve_direct(float* results, const float* sources, const float* packed, const Window& w,
-                     const Onto& onto, const Queue& queue) {
+void convolve_direct(float* results, float* memory, const float* sources, const float* packed,
+                     const Window& w, const Onto& onto, const Queue& queue) {
   const Band band(w, w.source_channels);
   const std::int64_t ks = w.taps() * w.source_channels, offset_floats = rounded_up(ks, 16);
-  const Scratch scratch(queue, offset_floats + worker_count(queue) * band.floats);
-  auto* offsets = reinterpret_cast<std::int32_t*>(scratch.data);
+  auto* offsets = reinterpret_cast<std::int32_t*>(memory);
   fill_offsets(offsets, w, band);
   const DirectRow direct = direct_row_of(band.pixel_floats(w));
   for_each_task(queue, w.batch * w.t.results * band.bands, [&](std::int64_t task, int worker) {
     const std::int64_t frame = task / band.bands, first = task % band.bands * band.rows;
     const std::int64_t rows = least(band.rows, w.h.results - first);
-    float* staged = scratch.data + offset_floats + worker * band.floats;
+    float* staged = memory + offset_floats + worker * band.floats;
     stage_band(staged, sources, w.source_channels, w, band, frame, first);
     for (std::int64_t channel = 0; channel < w.channels; channel += tile_columns)
       for (std::int64_t r = 0; r < rows; ++r) {
