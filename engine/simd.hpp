@@ -59,6 +59,7 @@ FOVEA_INLINE void store(float* p, F16 a) { _mm512_storeu_ps(p, a.v); }
 FOVEA_INLINE void store_first(float* p, F16 a, int n) {
   _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), a.v);
 }
+FOVEA_INLINE void stream(float* p, F16 a) { _mm512_stream_ps(p, a.v); }
 FOVEA_INLINE F16 add(F16 a, F16 b) { return {_mm512_add_ps(a.v, b.v)}; }
 FOVEA_INLINE F16 sub(F16 a, F16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 FOVEA_INLINE F16 mul(F16 a, F16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
@@ -120,6 +121,7 @@ struct F8 {
 };
 FOVEA_INLINE void store(float* p, F8 a) { _mm256_storeu_ps(p, a.v); }
 FOVEA_INLINE void store_first(float* p, F8 a, int n) { _mm256_maskstore_ps(p, F8::first(n), a.v); }
+FOVEA_INLINE void stream(float* p, F8 a) { _mm256_stream_ps(p, a.v); }
 FOVEA_INLINE F8 add(F8 a, F8 b) { return {_mm256_add_ps(a.v, b.v)}; }
 FOVEA_INLINE F8 sub(F8 a, F8 b) { return {_mm256_sub_ps(a.v, b.v)}; }
 FOVEA_INLINE F8 mul(F8 a, F8 b) { return {_mm256_mul_ps(a.v, b.v)}; }
@@ -196,6 +198,14 @@ FOVEA_INLINE void store_first(float* p, F8 a, int n) {
   store(lanes, a);
   for (int i = 0; i < n; ++i) p[i] = lanes[i];
 }
+FOVEA_INLINE void stream(float* p, F8 a) {
+#if defined(__SSE__)
+  _mm_stream_ps(p, a.v[0]);
+  _mm_stream_ps(p + 4, a.v[1]);
+#else
+  store(p, a);
+#endif
+}
 FOVEA_INLINE F8 add(F8 a, F8 b) { return {{a.v[0] + b.v[0], a.v[1] + b.v[1]}}; }
 FOVEA_INLINE F8 sub(F8 a, F8 b) { return {{a.v[0] - b.v[0], a.v[1] - b.v[1]}}; }
 FOVEA_INLINE F8 mul(F8 a, F8 b) { return {{a.v[0] * b.v[0], a.v[1] * b.v[1]}}; }
@@ -248,6 +258,10 @@ FOVEA_INLINE void store_first(float* p, F16 a, int n) {
   store(p, a.low);
   store_first(p + 8, a.high, n - 8);
 }
+FOVEA_INLINE void stream(float* p, F16 a) {
+  stream(p, a.low);
+  stream(p + 8, a.high);
+}
 FOVEA_INLINE F16 add(F16 a, F16 b) { return {add(a.low, b.low), add(a.high, b.high)}; }
 FOVEA_INLINE F16 sub(F16 a, F16 b) { return {sub(a.low, b.low), sub(a.high, b.high)}; }
 FOVEA_INLINE F16 mul(F16 a, F16 b) { return {mul(a.low, b.low), mul(a.high, b.high)}; }
@@ -278,6 +292,17 @@ FOVEA_INLINE float sum(F16 a) {
 }
 
 #endif
+
+/// Whether a result of so many floats is stored with `stream`, past the caches, which it would only flush:
+/// lines need not be read before they are written. A task that streams ends with finish_streams.
+FOVEA_INLINE bool is_streamed(const float* to, std::int64_t floats) {
+  return floats >= std::int64_t{1} << 24 && reinterpret_cast<std::uintptr_t>(to) % 64 == 0;
+}
+FOVEA_INLINE void finish_streams() {
+#if defined(__SSE__)
+  _mm_sfence();
+#endif
+}
 
 /// Lane i is p[i % group], for groups of 1, 2, 4, 8 or 16 floats.
 template <int group>

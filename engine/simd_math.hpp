@@ -256,6 +256,10 @@ struct Whole {
   FOVEA_INLINE F16 load(const float* p) const { return F16::load(p); }
   FOVEA_INLINE void save(float* p, F16 x) const { store(p, x); }
 };
+struct Streamed {  // whole and aligned
+  FOVEA_INLINE F16 load(const float* p) const { return F16::load(p); }
+  FOVEA_INLINE void save(float* p, F16 a) const { stream(p, a); }
+};
 struct First {
   int lanes;
   FOVEA_INLINE F16 load(const float* p) const { return F16::load_first(p, lanes); }

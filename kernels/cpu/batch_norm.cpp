@@ -24,16 +24,24 @@ Layout layout_of(const BatchNormShape& s) {
   return {s.channels, period, chunk, count, (count + chunk - 1) / chunk};
 }
 
-/// body(offset in the array, offset in a lane table, Whole or First).
-template <class Body>
+/// body(offset in the array, offset in a lane table, Part or First).
+template <class Part = Whole, class Body>
 FOVEA_INLINE void for_each_lane(const Layout layout, std::int64_t chunk, const Body given) {
   const Layout l = layout;  // copies: stores of vectors may alias whatever lies in memory
   const Body body = given;
   std::int64_t i = chunk * l.chunk;
   const std::int64_t end = i + l.chunk < l.count ? i + l.chunk : l.count;
   for (; i + l.period <= end; i += l.period)
-    for (std::int64_t lane = 0; lane < l.period; lane += 16) body(i + lane, lane, Whole{});
+    for (std::int64_t lane = 0; lane < l.period; lane += 16) body(i + lane, lane, Part{});
   for_each_vector(0, end - i, [&](std::int64_t lane, auto part) { body(i + lane, lane, part); });
+}
+
+/// The same, stores past the caches where the result does not fit in them.
+template <class Body>
+FOVEA_INLINE void for_each_result(const Layout& layout, std::int64_t chunk, bool streamed, const Body& body) {
+  if (!streamed) return for_each_lane(layout, chunk, body);
+  for_each_lane<Streamed>(layout, chunk, body);
+  finish_streams();
 }
 
 std::int64_t rows_of(const Layout& l, std::int64_t chunk) {
@@ -90,9 +98,10 @@ void apply(float* y, const float* x, const float* mean, const float* inv_std,
   const Layout l = layout_of(s);
   const Scratch tables(queue, 3 * l.period);
   const Normalisation n = normalisation(tables.data, mean, inv_std, parameters, l);
+  const bool streamed = is_streamed(y, l.count);
   for_each_task(queue, l.chunks, [&](std::int64_t chunk, int) {
     with_activation(s.activation, [&](auto activation) {
-      for_each_lane(l, chunk, [=](std::int64_t i, std::int64_t lane, auto part) {
+      for_each_result(l, chunk, streamed, [=](std::int64_t i, std::int64_t lane, auto part) {
         part.save(y + i, activation.value(n.z(part.load(x + i), lane)));
       });
     });
@@ -217,9 +226,10 @@ void grad_parameters(float* dweight, float* dbias, const float* dy, const float*
 void grad_input(float* dx, const float* dy, const float* x, const Normalisation& n, const float* per_input,
                 const float* constant, const BatchNormShape& s, const Layout& l, Write mode,
                 const Queue& queue) {
+  const bool streamed = mode == Write::overwrite && is_streamed(dx, l.count);
   for_each_task(queue, l.chunks, [&](std::int64_t chunk, int) {
     with_activation(s.activation, [&](auto activation) {
-      for_each_lane(l, chunk, [=](std::int64_t i, std::int64_t lane, auto part) {
+      for_each_result(l, chunk, streamed, [=](std::int64_t i, std::int64_t lane, auto part) {
         const F16 input = part.load(x + i);
         const F16 dz = mul(part.load(dy + i), activation.slope(n.z(input, lane)));
         F16 d = madd(input, F16::load(per_input + lane), F16::load(constant + lane));
