@@ -88,6 +88,33 @@ TEST_CASE("matmul in several passes over columns and k") {
   check_matmul({14, 41, 16700}, true);   // few columns, whose rows of A are read where they are
 }
 
+TEST_CASE("matmul of few columns, where nothing is packed") {
+  for (const std::int64_t n : {1, 16, 17, 32, 33, 41, 48, 49, 63, 64, 65}) check_matmul({47, n, 258}, true);
+  for (const std::int64_t m : {1, 3, 4, 24, 29, 30, 95}) check_matmul({m, 41, 40}, true);
+  // A by columns: tiles of rows and what is left of them, as many columns as one tile holds and more.
+  for (const std::int64_t m : {255, 256, 271, 300}) check_matmul({m, 41, 20}, true);
+  for (const std::int64_t n : {1, 2, 5, 6, 7, 12, 13, 113, 128, 129}) check_matmul({260, n, 10}, true);
+  for (const std::int64_t k : {1, 256, 257, 600}) check_matmul({289, 13, k}, true);
+  check_matmul({512, 41, 3000}, false);
+}
+
+TEST_CASE("a product of more than 64 MB goes past the caches") {
+  const std::int64_t m = 65, n = 262144;
+  for (const Isa isa : available_isas()) {
+    if (isa == Isa::reference) continue;
+    const Device device = cpu_device(3, isa);
+    const Tensor a({m}, DType::f32, device), b({n}, DType::f32, device), c({m, n}, DType::f32, device);
+    for (std::int64_t i = 0; i < m; ++i) a.data<float>()[i] = static_cast<float>(i - 30);
+    for (std::int64_t i = 0; i < n; ++i) b.data<float>()[i] = static_cast<float>(i % 1021);
+    tables<float>(device).matmul.nt(c.data<float>(), a.data<float>(), b.data<float>(), {m, n, 1},
+                                    Write::overwrite, device.backend().queue());
+    std::int64_t wrong = 0;
+    for (std::int64_t i = 0; i < m * n; ++i)
+      wrong += c.data<float>()[i] != static_cast<float>((i / n - 30) * (i % n % 1021));
+    CHECK(wrong == 0);
+  }
+}
+
 TEST_CASE("matmul stays within the rounding of its sums") {
   check_matmul({31, 47, 700}, false);
   check_matmul({240, 113, 96}, false);

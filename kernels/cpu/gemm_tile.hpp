@@ -83,22 +83,28 @@ void pack(float* out, std::int64_t panel_stride, const Operand& from, Range line
   for (std::int64_t line = lines.begin; line < lines.end; line += width, out += panel_stride) {
     const float* in = from.data + line * from.line_stride + ks.begin;
     const std::int64_t valid = lines.end - line, quads = ks.size() / 4 * 4;
-    for (std::int64_t k = 0; k < quads; k += 4)
+    // Cache lines of a line at once: lines may lie a power of two apart, where few of them stay in the cache.
+    for (std::int64_t first = 0; first < quads; first += 16)
       for (int lane = (width - 1) / 4 * 4; lane >= 0; lane -= 4)
-        transpose_4x4(out + k * width + lane, width, in + lane * from.line_stride + k, from.line_stride,
-                      valid - lane);
+        for (std::int64_t k = first; k < least(first + 16, quads); k += 4)
+          transpose_4x4(out + k * width + lane, width, in + lane * from.line_stride + k, from.line_stride,
+                        valid - lane);
     for (std::int64_t k = quads; k < ks.size(); ++k)
       for (int lane = 0; lane < width; ++lane)
         out[k * width + lane] = lane < valid ? in[lane * from.line_stride + k] : 0;
   }
 }
 
-/// What sums are added to: what is there, or a row for all rows, or nothing.
+/// What sums are added to: what is there, or a row for all rows, or nothing. Whole vectors may go past the
+/// caches if all of them are aligned and none is read again.
 struct Onto {
   bool accumulate;
   const float* row = nullptr;
+  bool streamed = false;
 
-  FOVEA_INLINE Onto from(std::int64_t column) const { return {accumulate, row ? row + column : nullptr}; }
+  FOVEA_INLINE Onto from(std::int64_t column) const {
+    return {accumulate, row ? row + column : nullptr, streamed};
+  }
   FOVEA_INLINE F16 added(const float* to, std::int64_t column, int lanes, F16 sum) const {
     if (accumulate) return add(lanes == 16 ? F16::load(to) : F16::load_first(to, lanes), sum);
     if (row) return add(F16::load_first(row + column, lanes), sum);
@@ -117,15 +123,17 @@ FOVEA_INLINE void store_tile(float* c, std::int64_t c_stride, const F16 (&sum)[m
 #pragma GCC unroll 24
   for (int r = 0; r < most_rows; ++r) {
     if (r >= rows) break;
-#pragma GCC unroll 2
+#pragma GCC unroll 3
     for (int v = 0; v < vectors; ++v) {
       float* to = c + r * c_stride + 16 * v;
       const int lanes = static_cast<int>(least(16, columns - 16 * v));
       const F16 value = onto.added(to, 16 * v, lanes, sum[r][v]);
-      if (lanes == 16)
-        store(to, value);
-      else
+      if (lanes < 16)
         store_first(to, value, lanes);
+      else if (onto.streamed)
+        stream(to, value);
+      else
+        store(to, value);
     }
   }
 }

@@ -1,15 +1,14 @@
 // Matrix products: B packed for all tasks, A by each task, register tiles of kernels/cpu/gemm_tile.hpp.
 #include "kernels/matmul.hpp"
 
-#include "kernels/cpu/gemm_tile.hpp"
+#include "kernels/cpu/matmul_narrow.hpp"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
 constexpr std::int64_t most_pass_columns = 4096;
 constexpr std::int64_t pass_floats = 1 << 20;  // packed B of a pass: 4 MB of L3
-constexpr std::int64_t few_panels = 2;
-constexpr std::int64_t pack_panels = 8;  // packed by one task: rows of B in runs of 1 KB
+constexpr std::int64_t pack_panels = 8;        // packed by one task: rows of B in runs of 1 KB
 
 /// A pass: all rows of C, some columns, some ks, with B packed as [panel][k][tile_columns].
 struct Pass {
@@ -17,7 +16,7 @@ struct Pass {
   std::int64_t c_stride;
   Operand a, b;
   Range columns, ks;
-  bool accumulate;
+  Onto onto;
   float* packed_b;
 
   std::int64_t panels() const { return blocks(columns.size(), tile_columns); }
@@ -41,35 +40,13 @@ void pack_b(const Pass& pass, const Queue& queue) {
 /// Rows of A that a task packs: more where a k lies far from the next one, so that runs of memory are long.
 std::int64_t most_rows(const Operand& a) { return a.k_stride == 1 ? most_task_rows : 4 * most_task_rows; }
 
-/// Whether rows of A are read where they are: packing them pays with every panel that they meet.
-bool reads_rows(const Pass& pass) { return pass.a.k_stride == 1 && pass.panels() <= few_panels; }
-
-/// Whole tiles of rows by panels and ks of a pass.
-void multiply_unpacked(const Pass& pass, Range rows, Range panels, Range ks) {
-  for (std::int64_t panel = panels.begin; panel < panels.end; ++panel) {
-    const std::int64_t column = pass.columns.begin + panel * tile_columns;
-    const std::int64_t columns = least(tile_columns, pass.columns.end - column);
-    const auto multiply_some =
-        tile_vectors > 1 && columns <= 16 ? multiply_rows<1> : multiply_rows<tile_vectors>;
-    for (std::int64_t row = rows.begin; row < rows.end; row += tile_rows)
-      multiply_some(pass.c + row * pass.c_stride + column, pass.c_stride,
-                    pass.a.data + row * pass.a.line_stride + ks.begin, pass.a.line_stride,
-                    pass.panel(panel, ks.begin), ks.size(), columns, {pass.accumulate || ks.begin > 0});
-  }
-}
-
 /// Rows by panels of a pass; `packed_a` has room for the rows of one chunk.
 void multiply_block(const Pass& pass, Range rows, Range panels, float* packed_a) {
-  const std::int64_t unpacked = reads_rows(pass) ? rows.size() / tile_rows * tile_rows : 0;
-  for (std::int64_t k = pass.ks.begin; k < pass.ks.end; k += k_chunk)
-    multiply_unpacked(pass, {rows.begin, rows.begin + unpacked}, panels, pass.chunk(k));
-  rows.begin += unpacked;
-  if (rows.size() == 0) return;
   for (std::int64_t k = pass.ks.begin; k < pass.ks.end; k += k_chunk) {
     const Range ks = pass.chunk(k);
     const std::int64_t panel_stride = tile_rows * ks.size() + slack;
     pack<tile_rows>(packed_a, panel_stride, pass.a, rows, ks);
-    const Onto onto{pass.accumulate || k > 0};
+    const Onto onto{pass.onto.accumulate || k > 0, nullptr, pass.onto.streamed};
     for (std::int64_t panel = panels.begin; panel < panels.end; ++panel) {
       const std::int64_t column = pass.columns.begin + panel * tile_columns;
       const std::int64_t columns = least(tile_columns, pass.columns.end - column);
@@ -82,7 +59,7 @@ void multiply_block(const Pass& pass, Range rows, Range panels, float* packed_a)
 /// Tasks of nearly equal size, their number a multiple of the workers where the rows allow it.
 void multiply_pass(const Pass& pass, std::int64_t m, float* packed_a, const Queue& queue) {
   const std::int64_t workers = worker_count(queue);
-  const std::int64_t rounds = reads_rows(pass) ? 4 : blocks(m, workers * most_rows(pass.a));
+  const std::int64_t rounds = blocks(m, workers * most_rows(pass.a));
   const std::int64_t task_rows = rounded_up(blocks(m, workers * rounds), tile_rows);
   const std::int64_t row_tasks = blocks(m, task_rows);
   const std::int64_t task_panels = blocks(pass.panels(), least(pass.panels(), blocks(workers, row_tasks)));
@@ -91,6 +68,7 @@ void multiply_pass(const Pass& pass, std::int64_t m, float* packed_a, const Queu
     const std::int64_t row = task / column_tasks * task_rows, panel = task % column_tasks * task_panels;
     multiply_block(pass, {row, least(row + task_rows, m)}, {panel, least(panel + task_panels, pass.panels())},
                    packed_a + worker * packed_a_floats(k_chunk, most_rows(pass.a)));
+    if (pass.onto.streamed) finish_streams();
   });
 }
 
@@ -101,24 +79,28 @@ void multiply(float* c, const Operand& a, const Operand& b, const MatmulShape& s
   if (s.m == 0 || s.n == 0 || s.k == 0) return;
   const std::int64_t pass_columns = least(most_pass_columns, rounded_up(s.n, tile_columns));
   const std::int64_t pass_ks = least(rounded_up(pass_floats / pass_columns, k_chunk), s.k);
-  const Scratch packed_a(queue, worker_count(queue) * packed_a_floats(k_chunk, most_rows(a)));
-  const Scratch packed_b(queue, pass_columns * pass_ks + slack);
-  Pass pass{c, s.n, a, b, {0, 0}, {0, 0}, mode == Write::accumulate, packed_b.data};
+  const std::int64_t a_floats = worker_count(queue) * packed_a_floats(k_chunk, most_rows(a));
+  const Scratch packed(queue, a_floats + pass_columns * pass_ks + slack);
+  const bool accumulate = mode == Write::accumulate;
+  const bool streamed = !accumulate && s.k <= k_chunk && s.n % 16 == 0 && is_streamed(c, s.m * s.n);
+  Pass pass{c, s.n, a, b, {0, 0}, {0, 0}, {accumulate, nullptr, streamed}, packed.data + a_floats};
   for (std::int64_t column = 0; column < s.n; column += pass_columns)
     for (std::int64_t k = 0; k < s.k; k += pass_ks) {
       pass.columns = {column, least(column + pass_columns, s.n)};
       pass.ks = {k, least(k + pass_ks, s.k)};
       pack_b(pass, queue);
-      multiply_pass(pass, s.m, packed_a.data, queue);
+      multiply_pass(pass, s.m, packed.data, queue);
     }
 }
 
 void nn(float* c, const float* a, const float* b, const MatmulShape& s, Write mode, const Queue& queue) {
+  if (s.n <= most_narrow_columns && s.k > 0) return multiply_narrow(c, a, b, s.n, s, mode, queue);
   multiply(c, {a, s.k, 1}, {b, 1, s.n}, s, mode, queue);
 }
 
 void tn(float* c, const float* a, const float* b, const MatmulShape& s, Write mode, const Queue& queue) {
-  multiply(c, {a, 1, s.m}, {b, 1, s.n}, s, mode, queue);
+  const std::int64_t done = multiplies_lines(s, mode) && s.k > 0 ? multiply_lines(c, a, b, s, queue) : 0;
+  multiply(c + done * s.n, {a + done, 1, s.m}, {b, 1, s.n}, {s.m - done, s.n, s.k}, mode, queue);
 }
 
 void nt(float* c, const float* a, const float* b, const MatmulShape& s, Write mode, const Queue& queue) {
