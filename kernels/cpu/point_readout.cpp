@@ -8,7 +8,7 @@
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
-constexpr std::int64_t block_neurons = 64;
+constexpr std::int64_t block_neurons = 64, most_block_neurons = 8192;
 
 /// The pixels before and after a position along an axis; -2 and no weights where neither exists.
 struct AxisPosition {
@@ -216,10 +216,22 @@ void grad_input(float* dx, const float* dy, const float* grid, const float* feat
 
 // ---- gradients of positions, features and bias
 
-/// Sums over the batch of a block of neurons; dfeatures [neuron][channel] may be null.
+/// Sums over the batch of a block of neurons.
 struct BlockSums {
-  float* features;
-  double along[block_neurons], across[block_neurons], bias[block_neurons];
+  float* features;  // [neuron][channel]
+  double *along, *across, *bias;
+
+  static FOVEA_INLINE std::int64_t floats(std::int64_t neurons, std::int64_t channels) {
+    return ((neurons * (channels + 6) + 15) / 16) * 16;
+  }
+  /// All of them zero.
+  FOVEA_INLINE BlockSums(float* memory, std::int64_t neurons, std::int64_t channels)
+      : features(memory + 6 * neurons),
+        along(reinterpret_cast<double*>(memory)),
+        across(along + neurons),
+        bias(across + neurons) {
+    fill_zeros(memory, neurons * (channels + 6));
+  }
 };
 
 struct Slopes {
@@ -243,7 +255,7 @@ FOVEA_INLINE Slopes point_slopes(float* dfeatures, const Point& p, const Corners
 }
 
 /// dgrid where every image has its own; the sums of everything else.
-void grad_block(float* dgrid, BlockSums& sums, std::int64_t begin, std::int64_t end, const float* dy,
+void grad_block(float* dgrid, const BlockSums& sums, std::int64_t begin, std::int64_t end, const float* dy,
                 const float* x, const float* grid, const float* turned, const float* zeros,
                 const PointReadoutShape& s, Write grid_mode) {
   const float per_width = pixels_per_unit(s.width, s.align_corners),
@@ -276,16 +288,19 @@ FOVEA_INLINE void write_sum(float& to, double sum, Write mode) {
 void grad_points(float* dgrid, float* dfeatures, float* dbias, const float* dy, const float* x,
                  const float* grid, const float* features, const PointReadoutShape& s, Write grid_mode,
                  Write features_mode, Write bias_mode, const Queue& queue) {
-  const std::int64_t block_floats = block_neurons * s.channels;
-  const Scratch memory(queue, (s.neurons + 1) * s.channels + worker_count(queue) * block_floats);
-  float *const zeros = memory.data, *const turned = zeros + s.channels,
-               *const blocks = turned + s.neurons * s.channels;
+  if (s.neurons == 0) return;
+  // Every neuron is summed by itself. Of a large block many points lie in what is cached of an image.
+  const std::int64_t workers = worker_count(queue);
+  const std::int64_t rounds = (s.neurons + workers * most_block_neurons - 1) / (workers * most_block_neurons);
+  const std::int64_t block = (s.neurons + workers * rounds - 1) / (workers * rounds);
+  const std::int64_t block_floats = BlockSums::floats(block, s.channels);
+  const Scratch memory(queue, workers * block_floats + (s.neurons + 1) * s.channels);
+  float *const turned = memory.data + workers * block_floats, *const zeros = turned + s.neurons * s.channels;
   fill_zeros(zeros, s.channels);
   turn_features(turned, features, s, queue);
-  for_each_chunk(queue, s.neurons, block_neurons,
+  for_each_chunk(queue, s.neurons, block,
                  [&](std::int64_t begin, std::int64_t end, std::int64_t, int worker) {
-                   BlockSums sums{blocks + worker * block_floats, {}, {}, {}};
-                   fill_zeros(sums.features, block_floats);
+                   const BlockSums sums(memory.data + worker * block_floats, end - begin, s.channels);
                    grad_block(dgrid, sums, begin, end, dy, x, grid, turned, zeros, s, grid_mode);
                    for (std::int64_t n = begin; n < end; ++n) {
                      if (dbias) write_sum(dbias[n], sums.bias[n - begin], bias_mode);
