@@ -180,6 +180,8 @@ void multiply_rows(float* c, std::int64_t c_stride, const float* a, std::int64_t
     for (int v = 0; v < vectors; ++v) sum[r][v] = F16::zero();
   for (int r = 0; r < tile_rows; r += together) first[r / together] = a + r * a_stride;
   for (std::int64_t k = 0; k < ks; ++k, b += tile_columns) {
+    if (k % 16 == 0)  // the next rows
+      for (int r = 0; r < tile_rows; ++r) __builtin_prefetch(a + (tile_rows + r) * a_stride + k);
     F16 line[vectors];
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) line[v] = F16::load(b + 16 * v);
