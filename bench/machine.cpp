@@ -7,6 +7,7 @@
 
 #include "bench/peak.hpp"
 #include "engine/backend.hpp"
+#include "fovea/tensor.hpp"
 
 namespace fovea {
 volatile float peak_sink;
@@ -49,22 +50,35 @@ double peak_flops(const Device& device) {
   return best;
 }
 
+using Copy = void (*)(float*, const float*, std::int64_t);
+
+Copy copy_of(Isa isa) {
+#define X(name) \
+  if (isa == Isa::name) return name::copy_streamed;
+  FOVEA_COMPILED_ISAS(X)
+#undef X
+  return [](float* to, const float* from, std::int64_t floats) {
+    std::memcpy(to, from, static_cast<std::size_t>(floats) * sizeof(float));
+  };
+}
+
 double copy_rate(const Device& device) {
   struct Context {
-    std::vector<char> from, to;
-    std::int64_t parts;
+    Copy copy;
+    float* to;
+    const float* from;
+    std::int64_t part;  // of a thread
   };
-  constexpr std::size_t bytes = std::size_t{128} << 20;
-  Context context{std::vector<char>(bytes, 1), std::vector<char>(bytes, 2), device.threads()};
+  const std::int64_t part = (std::int64_t{1} << 25) / device.threads() / 16 * 16;
+  const Tensor from = Tensor::zeros({part * device.threads()}, DType::f32, device), to = empty_like(from);
+  Context context{copy_of(device.isa()), to.data<float>(), from.data<float>(), part};
   const Task task = [](void* raw, std::int64_t index, int) {
-    auto& c = *static_cast<Context*>(raw);
-    const std::size_t part = c.from.size() / static_cast<std::size_t>(c.parts);
-    std::memcpy(c.to.data() + static_cast<std::size_t>(index) * part,
-                c.from.data() + static_cast<std::size_t>(index) * part, part);
+    const auto& c = *static_cast<Context*>(raw);
+    c.copy(c.to + index * c.part, c.from + index * c.part, c.part);
   };
   double best = 0;
-  for (int repetition = 0; repetition < 5; ++repetition)
-    best = std::max(best, 2.0 * static_cast<double>(bytes) / seconds_of(device, task, &context));
+  for (int repetition = 0; repetition < 8; ++repetition)
+    best = std::max(best, 2.0 * static_cast<double>(from.bytes()) / seconds_of(device, task, &context));
   return best;
 }
 

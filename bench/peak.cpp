@@ -1,5 +1,5 @@
-// Multiply-add rate of one instruction set: as many independent chains as the registers hold. Built once per
-// instruction set like the CPU kernels.
+// Multiply-add rate of one instruction set: as many independent chains as the registers hold; and copies past
+// the caches. Built once per instruction set like the CPU kernels.
 #include "bench/peak.hpp"
 
 #include "engine/simd.hpp"
@@ -21,6 +21,11 @@ double run_madds(std::int64_t rounds) {
   for (int i = 0; i < chains; ++i) result += sum(sums[i]);
   peak_sink = result;
   return 2.0 * 16 * chains * static_cast<double>(rounds);
+}
+
+void copy_streamed(float* to, const float* from, std::int64_t floats) {
+  for (std::int64_t i = 0; i < floats; i += 16) stream(to + i, F16::load(from + i));
+  finish_streams();
 }
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

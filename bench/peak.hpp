@@ -8,9 +8,10 @@ namespace fovea {
 
 extern volatile float peak_sink;  // keeps results alive
 
-#define X(isa)                                                        \
-  namespace isa {                                                     \
-  double run_madds(std::int64_t rounds); /* returns the operations */ \
+#define X(isa)                                                                                          \
+  namespace isa {                                                                                       \
+  double run_madds(std::int64_t rounds);                                 /* returns the operations */   \
+  void copy_streamed(float* to, const float* from, std::int64_t floats); /* aligned, multiples of 16 */ \
   }
 FOVEA_COMPILED_ISAS(X)
 #undef X
