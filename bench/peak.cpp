@@ -8,9 +8,11 @@ namespace fovea::FOVEA_ISA_NAMESPACE {
 
 double run_madds(std::int64_t rounds) {
   constexpr int chains = accumulators16 < 12 ? 6 : 24;
+  float lanes[16 + chains];  // all different: equal halves of a vector would be computed once
+  for (int i = 0; i < 16 + chains; ++i) lanes[i] = static_cast<float>(i);
   F16 sums[chains];
   FOVEA_UNROLL
-  for (int i = 0; i < chains; ++i) sums[i] = F16::broadcast(static_cast<float>(i));
+  for (int i = 0; i < chains; ++i) sums[i] = F16::load(lanes + i);
   const F16 factor = F16::broadcast(1.0000001f), term = F16::broadcast(1e-9f);
   for (std::int64_t round = 0; round < rounds; ++round) {
     FOVEA_UNROLL
