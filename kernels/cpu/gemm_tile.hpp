@@ -12,6 +12,7 @@ constexpr int tile_vectors = accumulators16 >= 24 ? 2 : 1;
 constexpr int tile_rows = accumulators16 / tile_vectors;
 constexpr int tile_columns = 16 * tile_vectors;
 constexpr std::int64_t k_chunk = 256;        // a panel of B (32 KB) and one of A stay in L1
+constexpr std::int64_t product_chunk = 512;  // of plain products: C is read and written half as often
 constexpr std::int64_t most_task_rows = 96;  // packed A of a task: 96 KB of L2
 constexpr std::int64_t slack = 16;           // floats that packing may write after a panel
 

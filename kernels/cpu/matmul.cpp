@@ -20,7 +20,7 @@ struct Pass {
   float* packed_b;
 
   std::int64_t panels() const { return blocks(columns.size(), tile_columns); }
-  Range chunk(std::int64_t begin) const { return {begin, least(begin + k_chunk, ks.end)}; }
+  Range chunk(std::int64_t begin) const { return {begin, least(begin + product_chunk, ks.end)}; }
   float* panel(std::int64_t panel, std::int64_t k) const {
     return packed_b + (panel * ks.size() + k - ks.begin) * tile_columns;
   }
@@ -28,10 +28,10 @@ struct Pass {
 
 void pack_b(const Pass& pass, const Queue& queue) {
   const std::int64_t groups = blocks(pass.panels(), pack_panels);
-  for_each_task(queue, groups * blocks(pass.ks.size(), k_chunk), [&](std::int64_t task, int) {
+  for_each_task(queue, groups * blocks(pass.ks.size(), product_chunk), [&](std::int64_t task, int) {
     const std::int64_t first = task % groups * pack_panels;
     const std::int64_t begin = pass.columns.begin + first * tile_columns;
-    const Range ks = pass.chunk(pass.ks.begin + task / groups * k_chunk);
+    const Range ks = pass.chunk(pass.ks.begin + task / groups * product_chunk);
     pack<tile_columns>(pass.panel(first, ks.begin), pass.ks.size() * tile_columns, pass.b,
                        {begin, least(begin + pack_panels * tile_columns, pass.columns.end)}, ks);
   });
@@ -42,7 +42,7 @@ std::int64_t most_rows(const Operand& a) { return a.k_stride == 1 ? most_task_ro
 
 /// Rows by panels of a pass; `packed_a` has room for the rows of one chunk.
 void multiply_block(const Pass& pass, Range rows, Range panels, float* packed_a) {
-  for (std::int64_t k = pass.ks.begin; k < pass.ks.end; k += k_chunk) {
+  for (std::int64_t k = pass.ks.begin; k < pass.ks.end; k += product_chunk) {
     const Range ks = pass.chunk(k);
     const std::int64_t panel_stride = tile_rows * ks.size() + slack;
     pack<tile_rows>(packed_a, panel_stride, pass.a, rows, ks);
@@ -56,18 +56,20 @@ void multiply_block(const Pass& pass, Range rows, Range panels, float* packed_a)
   }
 }
 
-/// Tasks of nearly equal size, their number a multiple of the workers where the rows allow it.
+/// Every worker has nearly the same number of rows, or where there are few of them of columns.
 void multiply_pass(const Pass& pass, std::int64_t m, float* packed_a, const Queue& queue) {
-  const std::int64_t workers = worker_count(queue);
-  const std::int64_t rounds = blocks(m, workers * most_rows(pass.a));
-  const std::int64_t task_rows = rounded_up(blocks(m, workers * rounds), tile_rows);
+  const std::int64_t workers = worker_count(queue), block_rows = most_rows(pass.a);
+  const std::int64_t task_rows = rounded_up(blocks(m, workers), tile_rows);
   const std::int64_t row_tasks = blocks(m, task_rows);
   const std::int64_t task_panels = blocks(pass.panels(), least(pass.panels(), blocks(workers, row_tasks)));
   const std::int64_t column_tasks = blocks(pass.panels(), task_panels);
   for_each_task(queue, row_tasks * column_tasks, [&](std::int64_t task, int worker) {
-    const std::int64_t row = task / column_tasks * task_rows, panel = task % column_tasks * task_panels;
-    multiply_block(pass, {row, least(row + task_rows, m)}, {panel, least(panel + task_panels, pass.panels())},
-                   packed_a + worker * packed_a_floats(k_chunk, most_rows(pass.a)));
+    const std::int64_t first = task / column_tasks * task_rows, end = least(first + task_rows, m);
+    const std::int64_t panel = task % column_tasks * task_panels;
+    for (std::int64_t row = first; row < end; row += block_rows)
+      multiply_block(pass, {row, least(row + block_rows, end)},
+                     {panel, least(panel + task_panels, pass.panels())},
+                     packed_a + worker * packed_a_floats(product_chunk, block_rows));
     if (pass.onto.streamed) finish_streams();
   });
 }
@@ -78,11 +80,11 @@ void multiply(float* c, const Operand& a, const Operand& b, const MatmulShape& s
     for (std::int64_t i = 0; i < s.m * s.n; ++i) c[i] = 0;
   if (s.m == 0 || s.n == 0 || s.k == 0) return;
   const std::int64_t pass_columns = least(most_pass_columns, rounded_up(s.n, tile_columns));
-  const std::int64_t pass_ks = least(rounded_up(pass_floats / pass_columns, k_chunk), s.k);
-  const std::int64_t a_floats = worker_count(queue) * packed_a_floats(k_chunk, most_rows(a));
+  const std::int64_t pass_ks = least(rounded_up(pass_floats / pass_columns, product_chunk), s.k);
+  const std::int64_t a_floats = worker_count(queue) * packed_a_floats(product_chunk, most_rows(a));
   const Scratch packed(queue, a_floats + pass_columns * pass_ks + slack);
   const bool accumulate = mode == Write::accumulate;
-  const bool streamed = !accumulate && s.k <= k_chunk && s.n % 16 == 0 && is_streamed(c, s.m * s.n);
+  const bool streamed = !accumulate && s.k <= product_chunk && s.n % 16 == 0 && is_streamed(c, s.m * s.n);
   Pass pass{c, s.n, a, b, {0, 0}, {0, 0}, {accumulate, nullptr, streamed}, packed.data + a_floats};
   for (std::int64_t column = 0; column < s.n; column += pass_columns)
     for (std::int64_t k = 0; k < s.k; k += pass_ks) {

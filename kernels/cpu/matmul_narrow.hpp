@@ -83,14 +83,14 @@ void multiply_narrow(float* c, const float* a, const float* b, std::int64_t b_st
   const std::int64_t task_rows = rounded_up(blocks(s.m, worker_count(queue)), 4);
   for_each_task(queue, blocks(s.m, task_rows), [&](std::int64_t task, int) {
     const Range rows{task * task_rows, least((task + 1) * task_rows, s.m)};
-    for (std::int64_t k = 0; k < s.k; k += k_chunk) {
+    for (std::int64_t k = 0; k < s.k; k += product_chunk) {
       const NarrowProduct p{c,
                             a + k,
                             b + k * b_stride,
                             s.n,
                             s.k,
                             b_stride,
-                            least(k_chunk, s.k - k),
+                            least(product_chunk, s.k - k),
                             s.n,
                             {mode == Write::accumulate || k > 0}};
       const int vectors = narrow_vectors(s.n);
@@ -98,12 +98,12 @@ void multiply_narrow(float* c, const float* a, const float* b, std::int64_t b_st
         const NarrowProduct some = p.at(0, column);
         const std::int64_t left = s.n - column;
         if (vectors == 1 || left <= 16)
-          narrow_rows<1>(some, rows, k_chunk);
+          narrow_rows<1>(some, rows, product_chunk);
         else if constexpr (accumulators16 >= 24) {
           if (vectors == 2)
-            narrow_rows<2>(some, rows, k_chunk);
+            narrow_rows<2>(some, rows, product_chunk);
           else
-            narrow_rows<3>(some, rows, k_chunk);
+            narrow_rows<3>(some, rows, product_chunk);
         }
       }
     }
@@ -175,13 +175,13 @@ std::int64_t multiply_lines(float* c, const float* a, const float* b, const Matm
   for_each_task(queue, s.m / tile_columns, [&](std::int64_t task, int worker) {
     float* const to = sums.data + worker * sum_floats;
     const float* from = a + task * tile_columns;
-    for (std::int64_t k = 0; k < s.k; k += k_chunk) {
+    for (std::int64_t k = 0; k < s.k; k += product_chunk) {
       const float* const here = from + k * s.m;
-      const float* const next = k + k_chunk < s.k ? here + k_chunk * s.m : from + tile_columns;
+      const float* const next = k + product_chunk < s.k ? here + product_chunk * s.m : from + tile_columns;
       for (std::int64_t column = 0, tile = 0; column < s.n; column += columns, ++tile)
         line_tile_of(least(columns, s.n - column), {to + column * tile_columns, here, b + k * s.n + column,
                                                     tile < tile_vectors ? next + 16 * tile : here, s.m, s.n,
-                                                    least(k_chunk, s.k - k), k > 0});
+                                                    least(product_chunk, s.k - k), k > 0});
     }
     write_lines(c + task * tile_columns * s.n, to, s.n);
   });
