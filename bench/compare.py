@@ -4,8 +4,9 @@
                             [--modes eager,compile,channels_last] [--seconds 8] [--entries build/bench/fovea-entry-bench] [--json FILE]
 
 Medians; PyTorch's figure is the best of its modes. Share of the limit (with --entries): the time that this machine's multiply-adds or
-its memory need at least, call by call (useful operations, every operand once, both measured in the same run), of fovea's time. Needs a Python with torch and openretina for the peer only. Nothing
-else should run meanwhile.
+its memory need at least, call by call (useful operations, every operand once, both measured in the same run), of fovea's time. Peak MB:
+resident memory of a process that trains, fovea's and that of PyTorch's first mode. Needs a Python with torch and openretina for the peer
+only. Nothing else should run meanwhile.
 """
 import argparse
 import json
@@ -45,6 +46,16 @@ def run_floors(options, name):
     return {"inference": float(found.group(1)), "step": float(found.group(2))}
 
 
+def run_memory(options, name):
+    """Peak megabytes of a process that takes a few training steps."""
+    command = [options.bench, "--threads", str(options.threads), "--memory", name]
+    result = subprocess.run(command, capture_output=True, text=True)
+    found = re.fullmatch(r"peak (\d+) MB\n", result.stdout)
+    if result.returncode or not found:
+        sys.exit(f"{' '.join(command)} failed:\n{result.stdout}{result.stderr}")
+    return int(found.group(1))
+
+
 def run_peer(options, name):
     """{inference|step: (milliseconds, mode)} of PyTorch's best mode, and the full report."""
     with tempfile.TemporaryDirectory() as folder:
@@ -82,21 +93,26 @@ def main():
         if not peer:
             sys.exit(f"the peer has no figure for {name}: {json.dumps(report['cases'])[:400]}")
         floors = run_floors(options, name) if options.entries and name != "L1" else {}
+        # The first mode alone: later ones add to the peak of the process.
+        first = report["cases"].get(f"{name}/{options.modes.split(',')[0]}", {})
+        memory = (run_memory(options, name), first["peak_rss_mb"] * 1.048576) if name != "L1" and "peak_rss_mb" in first else None
         for kind, (milliseconds, mode) in peer.items():
             mine = ours.get(name, {}).get(kind)
             if mine is None:
                 sys.exit(f"fovea-bench has no {kind}/{name}")
             rows.append({"workload": name, "kind": kind, "fovea_ms": mine, "pytorch_ms": milliseconds, "mode": mode,
                          "ratio": milliseconds / mine, "torch": report["torch"],
-                         "share": floors[kind] / mine if kind in floors else None})
+                         "share": floors[kind] / mine if kind in floors else None,
+                         "memory_mb": memory if kind == "step" else None})
     if not rows:
         sys.exit("nothing was compared")
     print(f"threads {context['threads']}, {context['instruction_set']}, peak {float(context['peak_GFLOP/s']):.0f} GFLOP/s, "
           f"copy {float(context['copy_GB/s']):.1f} GB/s, PyTorch {rows[0]['torch']}")
-    print(f"{'workload':10}{'':11}{'fovea ms':>10}{'PyTorch ms':>12}  {'mode':15}{'ratio':>7}{'limit':>7}")
+    print(f"{'workload':10}{'':11}{'fovea ms':>10}{'PyTorch ms':>12}  {'mode':15}{'ratio':>7}{'limit':>7}  peak MB")
     for row in rows:
         print(f"{row['workload']:10}{row['kind']:11}{row['fovea_ms']:10.2f}{row['pytorch_ms']:12.2f}  {row['mode']:15}"
-              f"{row['ratio']:6.1f}x{'' if row['share'] is None else format(100 * row['share'], '6.0f') + '%'}")
+              f"{row['ratio']:6.1f}x{'' if row['share'] is None else format(100 * row['share'], '6.0f') + '%'}"
+              + ("" if row["memory_mb"] is None else "  {:.0f} / {:.0f} ({:.2f})".format(*row["memory_mb"], row["memory_mb"][0] / row["memory_mb"][1])))
     if options.json:
         with open(options.json, "w") as file:
             json.dump({"context": context, "rows": rows}, file, indent=1)
