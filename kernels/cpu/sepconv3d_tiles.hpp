@@ -50,10 +50,9 @@ FOVEA_INLINE std::int64_t waiting_vectors(const Correlation& c, const Tiling& t)
   return t.inputs == c.inputs ? row : static_cast<std::int64_t>(t.tile[0]) * t.tile[1] * t.tile[2];
 }
 
-/// Tiles per vector: 16, 8, 4, 2, 1 for up to 1, 2, 4, 8, 16 output channels.
-int group_of(int outputs) {
-  return outputs > 8 ? 1 : outputs > 4 ? 2 : outputs > 2 ? 4 : outputs > 1 ? 8 : 16;
-}
+/// Tiles per vector: 8, 4, 2, 1 for up to 2, 4, 8, 16 output channels. 16 for one channel are no faster than
+/// half empty vectors of 8: their inputs come from the L2 cache.
+int group_of(int outputs) { return outputs > 8 ? 1 : outputs > 4 ? 2 : outputs > 2 ? 4 : 8; }
 
 bool empty(const Correlation& c) {
   return c.batch == 0 || c.outputs == 0 || c.out[0] <= 0 || c.out[1] <= 0 || c.out[2] <= 0;
@@ -63,11 +62,15 @@ bool empty(const Correlation& c) {
 Tiling choose_tiling(const Correlation& c) {
   constexpr int most_times = 256, few_times = 8;
   constexpr std::int64_t most_floats = 1 << 18;  // 1 MB staged
-  constexpr int enough_tasks = 16;
   Tiling t{};
   t.group = 1;
   if (empty(c)) return t;
+  // Large kernels leave room for few tiles: of half a kernel in rows and columns, one input at a time.
+  t.tile[0] = smaller(c.out[0], most_times);
+  for (int axis = 1; axis < 3; ++axis) t.tile[axis] = smaller(c.out[axis], (c.kernel[axis] + 1) / 2);
+  t.inputs = 1;
   t.group = group_of(c.outputs);
+  while (t.group > 1 && staged_floats(c, t) > most_floats) t.group /= 2;
   t.blocks = pieces_of(c.outputs, 16);
   t.inputs = c.inputs;
   const auto cut = [&](int axis, int parts) {
@@ -107,6 +110,8 @@ Tiling choose_tiling(const Correlation& c) {
     const std::int64_t all = c.batch * t.tiles[0] * t.tiles[1] * t.tiles[2];
     return (all + t.group - 1) / t.group;
   };
+  // Small tiles of many stage several times as much as they need: then fewer tasks take less time.
+  const int enough_tasks = larger(4, 16 / t.group);
   while (groups() * t.blocks < enough_tasks && (t.tile[1] > 1 || (!t.flat && t.tile[2] > 1)))
     halve(t.tile[1] > 1 ? 1 : 2);
   t.groups = groups();
