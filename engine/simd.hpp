@@ -304,11 +304,10 @@ FOVEA_INLINE void finish_streams() {
 #endif
 }
 
-/// Lane i is p[i % group], for groups of 1, 2, 4, 8 or 16 floats.
+/// Lane i is p[i % group], for groups of 1, 2, 4 or 8 floats.
 template <int group>
 FOVEA_INLINE F16 repeat(const float* p) {
-  static_assert(group == 1 || group == 2 || group == 4 || group == 8 || group == 16);
-  if constexpr (group == 16) return F16::load(p);
+  static_assert(group == 1 || group == 2 || group == 4 || group == 8);
 #if defined(__AVX2__)
   if constexpr (group == 1) return F16::broadcast(*p);
   double two = 0;

@@ -133,10 +133,8 @@ GroupKernel convolve_kernel(int group) {
       return convolve_group<2>;
     case 4:
       return convolve_group<4>;
-    case 8:
-      return convolve_group<8>;
     default:
-      return convolve_group<16>;
+      return convolve_group<8>;
   }
 }
 
@@ -260,10 +258,8 @@ GradientKernel gradient_kernel(int group) {
       return gradient_group<2>;
     case 4:
       return gradient_group<4>;
-    case 8:
-      return gradient_group<8>;
     default:
-      return gradient_group<16>;
+      return gradient_group<8>;
   }
 }
 

@@ -50,10 +50,9 @@ FOVEA_INLINE std::int64_t waiting_vectors(const Correlation& c, const Tiling& t)
   return t.inputs == c.inputs ? row : static_cast<std::int64_t>(t.tile[0]) * t.tile[1] * t.tile[2];
 }
 
-/// Tiles per vector: 16, 8, 4, 2, 1 for up to 1, 2, 4, 8, 16 output channels.
-int group_of(int outputs) {
-  return outputs > 8 ? 1 : outputs > 4 ? 2 : outputs > 2 ? 4 : outputs > 1 ? 8 : 16;
-}
+/// Tiles per vector: 8, 4, 2, 1 for up to 2, 4, 8, 16 output channels. 16 for one channel are no faster than
+/// half empty vectors of 8: their inputs come from the L2 cache.
+int group_of(int outputs) { return outputs > 8 ? 1 : outputs > 4 ? 2 : outputs > 2 ? 4 : 8; }
 
 bool empty(const Correlation& c) {
   return c.batch == 0 || c.outputs == 0 || c.out[0] <= 0 || c.out[1] <= 0 || c.out[2] <= 0;
@@ -63,11 +62,15 @@ bool empty(const Correlation& c) {
 Tiling choose_tiling(const Correlation& c) {
   constexpr int most_times = 256, few_times = 8;
   constexpr std::int64_t most_floats = 1 << 18;  // 1 MB staged
-  constexpr int enough_tasks = 16;
   Tiling t{};
   t.group = 1;
   if (empty(c)) return t;
+  // Large kernels leave room for few tiles: of half a kernel in rows and columns, one input at a time.
+  t.tile[0] = smaller(c.out[0], most_times);
+  for (int axis = 1; axis < 3; ++axis) t.tile[axis] = smaller(c.out[axis], (c.kernel[axis] + 1) / 2);
+  t.inputs = 1;
   t.group = group_of(c.outputs);
+  while (t.group > 1 && staged_floats(c, t) > most_floats) t.group /= 2;
   t.blocks = pieces_of(c.outputs, 16);
   t.inputs = c.inputs;
   const auto cut = [&](int axis, int parts) {
@@ -107,6 +110,8 @@ Tiling choose_tiling(const Correlation& c) {
     const std::int64_t all = c.batch * t.tiles[0] * t.tiles[1] * t.tiles[2];
     return (all + t.group - 1) / t.group;
   };
+  // Small tiles of many stage several times as much as they need: then fewer tasks take less time.
+  const int enough_tasks = larger(4, 16 / t.group);
   while (groups() * t.blocks < enough_tasks && (t.tile[1] > 1 || (!t.flat && t.tile[2] > 1)))
     halve(t.tile[1] > 1 ? 1 : 2);
   t.groups = groups();
@@ -128,7 +133,6 @@ template <int group>
 struct TileGroup {
   Tile tile[group];
   int count[3], begin[3], end[3];
-  bool uniform;  // all tiles see the whole union
 
   int times() const { return larger(0, end[0] - begin[0]); }
 };
@@ -167,11 +171,6 @@ TileGroup<group> tile_group(const Correlation& c, const Tiling& t, std::int64_t 
     g.begin[2] = 0;
     g.end[2] = g.count[2] + c.kernel[2] - 1;
   }
-  g.uniform = true;
-  for (int u = 0; u < group; ++u)
-    for (int axis = 0; axis < 3; ++axis)
-      g.uniform = g.uniform && g.tile[u].begin[axis] == g.begin[axis] && g.tile[u].end[axis] == g.end[axis] &&
-                  g.tile[u].count[0] > 0;
   return g;
 }
 
@@ -181,57 +180,59 @@ struct Staged {
   std::int64_t channel, row, column;  // strides
 };
 
-/// Copies the window of `inputs` channels from `first_input`; what no tile sees is zero.
+/// Copies the window of `inputs` channels from `first_input`; what a tile does not see is zero.
 template <int group>
 void stage(const Staged& to, const float* x, const Correlation& c, const TileGroup<group>& g, int first_input,
            int inputs) {
-  const int rows = g.end[1] - g.begin[1], columns = g.end[2] - g.begin[2];
+  constexpr int strip = 16;  // a cache line of the source
+  static constexpr float zeros[strip] = {};
+  const int times = g.times() * group;
   const std::int64_t pixel = c.inputs, line = pixel * c.in[2], frame = line * c.in[1],
                      movie = frame * c.in[0];
-  const auto source = [&](int u, int time, int row, int column) {
-    const Tile& tile = g.tile[u];
-    return x + tile.batch * movie + (tile.origin[0] + time) * frame + (tile.origin[1] + row) * line +
-           (tile.origin[2] + column) * pixel + first_input;
-  };
-  const auto target = [&](int i, int row, int column) {
-    return to.data + i * to.channel + row * to.row + column * to.column;
-  };
-  if (!g.uniform) {
-    const std::int64_t all = inputs * to.channel;
-    for (std::int64_t n = 0; n < all; ++n) to.data[n] = 0;
-    for (int u = 0; u < group; ++u) {
-      const Tile& tile = g.tile[u];
-      for (int row = tile.begin[1]; row < tile.end[1]; ++row)
-        for (int time = tile.begin[0]; time < tile.end[0]; ++time)
-          for (int column = tile.begin[2]; column < tile.end[2]; ++column) {
-            const float* from = source(u, time, row, column);
-            for (int i = 0; i < inputs; ++i)
-              target(i, row - g.begin[1], column - g.begin[2])[(time - g.begin[0]) * group + u] = from[i];
-          }
-    }
-    return;
+  // Columns that all tiles see are copied in one go where their elements are contiguous, others one by one.
+  int together_begin = g.begin[2], together_end = g.end[2];
+  bool same_times = true;
+  for (const Tile& tile : g.tile) {
+    if (tile.count[0] == 0) continue;
+    together_begin = larger(together_begin, tile.begin[2]);
+    together_end = smaller(together_end, tile.end[2]);
+    same_times = same_times && tile.begin[0] == g.begin[0] && tile.end[0] == g.end[0];
   }
-  // A transposition of (time, tile) by (column, channel), in strips of a cache line of the source.
-  const int times = g.times() * group;
-  const bool whole = inputs == c.inputs;  // then a row's elements are contiguous over columns
-  const int segments = whole ? 1 : columns, length = whole ? columns * inputs : inputs;
-  constexpr int strip = 16;
-  for (int row = 0; row < rows; ++row)
-    for (int segment = 0, input = 0, column = 0; segment < segments; ++segment)
-      for (int e0 = 0; e0 < length; e0 += strip) {
+  if (inputs < c.inputs) together_end = together_begin;
+  const auto sees = [](const Tile& tile, int axis, int at) {
+    return at >= tile.begin[axis] && at < tile.end[axis];
+  };
+  // A transposition of (time, tile) by (column, channel).
+  for (int row = g.begin[1]; row < g.end[1]; ++row)
+    for (int column = g.begin[2], next; column < g.end[2]; column = next) {
+      next = column == together_begin && together_end > column ? together_end : column + 1;
+      const int length = (next - column) * inputs;
+      float* target = to.data + (row - g.begin[1]) * to.row + (column - g.begin[2]) * to.column;
+      for (int e0 = 0, input = 0; e0 < length; e0 += strip) {
         const int elements = smaller(strip, length - e0);
         float* to_element[strip];
         for (int e = 0; e < elements; ++e) {
-          to_element[e] = target(input, row, column);
+          to_element[e] = target + input * to.channel;
           if (++input == inputs) {
             input = 0;
-            ++column;
+            target += to.column;
           }
         }
         const float* first[group];
-        for (int u = 0; u < group; ++u)
-          first[u] = source(u, g.begin[0], g.begin[1] + row, g.begin[2] + segment) + e0;
-        const auto from = [&](int r) { return first[r % group] + r / group * frame; };
+        std::int64_t step[group];
+        for (int u = 0; u < group; ++u) {
+          const Tile& tile = g.tile[u];
+          const bool seen = sees(tile, 1, row) && sees(tile, 2, column);
+          first[u] = seen ? x + tile.batch * movie + (tile.origin[0] + g.begin[0]) * frame +
+                                (tile.origin[1] + row) * line + (tile.origin[2] + column) * pixel +
+                                first_input + e0
+                          : zeros;
+          step[u] = seen ? frame : 0;
+        }
+        const auto from = [&](int r) {
+          const int u = r % group, time = r / group;
+          return same_times || sees(g.tile[u], 0, g.begin[0] + time) ? first[u] + time * step[u] : zeros;
+        };
         int r = 0;
         for (; r + 4 <= times; r += 4) {
           const float* rows4[4] = {from(r), from(r + 1), from(r + 2), from(r + 3)};
@@ -251,6 +252,7 @@ void stage(const Staged& to, const float* x, const Correlation& c, const TileGro
           for (int e = 0; e < elements; ++e) to_element[e][r] = rows1[e];
         }
       }
+    }
 }
 
 /// Lanes (channel, tile) from `channels` channels at the tiles' places; null places give zeros.
