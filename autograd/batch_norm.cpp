@@ -40,7 +40,7 @@ struct BatchNormBackward final : Node {
   void backward(const Tensor& d_output) override {
     dispatch("batch_norm", x.dtype(), [&]<class T>() {
       const BatchNormKernels<T>& kernels = tables<T>(x.device()).batch_norm;
-      const GradientBuffer dx = input_gradient(0);
+      const GradientBuffer dx = input_gradient_over(0, d_output);
       const Tensor dweight(mean.shape(), x.dtype(), x.device()), dbias = empty_like(dweight);
       const auto grad = training ? kernels.grad_training : kernels.grad_evaluation;
       grad(dx.data<T>(), dweight.data<T>(), dbias.data<T>(), d_output.data<T>(), x.data<T>(), mean.data<T>(),

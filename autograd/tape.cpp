@@ -107,6 +107,17 @@ GradientBuffer Node::input_gradient(std::size_t index) {
   return {gradient, mode};
 }
 
+GradientBuffer Node::input_gradient_over(std::size_t index, const Tensor& d_output) {
+  const Tensor& input = inputs_.at(index);
+  const AutogradState* state = state_of(input);
+  const bool free = d_output.unique() && d_output.body().storage.use_count() == 1;
+  if (free && state && state->producer && !state->producer->d_output_ && input.shape() == d_output.shape())
+    pass_gradient(index, d_output.detach());
+  else
+    return input_gradient(index);
+  return {state->producer->d_output_, Write::overwrite};
+}
+
 void Node::pass_gradient(std::size_t index, const Tensor& gradient) {
   const Tensor& input = inputs_.at(index);
   if (!wants_gradient(input)) return;

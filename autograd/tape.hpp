@@ -49,6 +49,9 @@ class Node {
  protected:
   /// Memory for d loss / d input `index`, with the mode to write it in. Must then be written.
   GradientBuffer input_gradient(std::size_t index);
+  /// The same for a backward function that reads every element of d_output before it writes this one: memory
+  /// of d_output where nothing else needs it.
+  GradientBuffer input_gradient_over(std::size_t index, const Tensor& d_output);
   bool needs_gradient(std::size_t index) const;
   /// Hands over a finished gradient that nobody else will write to.
   void pass_gradient(std::size_t index, const Tensor& gradient);

@@ -32,8 +32,8 @@ struct BatchNormKernels {
                            const BatchNormParameters<T>&, const BatchNormShape&, const Queue&);
   void (*forward_evaluation)(T* y, const T* running_mean, const T* running_var, const T* x,
                              const BatchNormParameters<T>&, const BatchNormShape&, const Queue&);
-  // dx (rows, C) may be null; dweight, dbias (C) are always overwritten (the channel bias has dbias's
-  // gradient).
+  // dx (rows, C) may be null, or dy itself; dweight, dbias (C) are always overwritten (the channel bias has
+  // dbias's gradient).
   void (*grad_training)(T* dx, T* dweight, T* dbias, const T* dy, const T* x, const T* mean, const T* inv_std,
                         const BatchNormParameters<T>&, const BatchNormShape&, Write dx_mode, const Queue&);
   void (*grad_evaluation)(T* dx, T* dweight, T* dbias, const T* dy, const T* x, const T* running_mean,

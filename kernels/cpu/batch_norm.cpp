@@ -226,7 +226,7 @@ void grad_parameters(float* dweight, float* dbias, const float* dy, const float*
 void grad_input(float* dx, const float* dy, const float* x, const Normalisation& n, const float* per_input,
                 const float* constant, const BatchNormShape& s, const Layout& l, Write mode,
                 const Queue& queue) {
-  const bool streamed = mode == Write::overwrite && is_streamed(dx, l.count);
+  const bool streamed = mode == Write::overwrite && dx != dy && is_streamed(dx, l.count);
   for_each_task(queue, l.chunks, [&](std::int64_t chunk, int) {
     with_activation(s.activation, [&](auto activation) {
       for_each_result(l, chunk, streamed, [=](std::int64_t i, std::int64_t lane, auto part) {
