@@ -49,8 +49,6 @@ struct Conv3dBackward final : Node {
     dispatch("conv3d", x.dtype(), [&]<class T>() {
       const Conv3dKernels<T>& kernels = tables<T>(x.device()).conv3d;
       const Queue queue = queue_of(x);
-      if (const GradientBuffer dx = input_gradient(0))
-        kernels.grad_input(dx.data<T>(), d_output.data<T>(), weight.data<T>(), shape, dx.mode, queue);
       if (needs_gradient(1)) {
         const Tensor dweight = empty_like(weight);
         kernels.grad_weight(dweight.data<T>(), d_output.data<T>(), x.data<T>(), shape, queue);
@@ -61,6 +59,9 @@ struct Conv3dBackward final : Node {
         kernels.grad_bias(dbias.data<T>(), d_output.data<T>(), shape, queue);
         pass_gradient(2, dbias);
       }
+      x = Tensor();
+      if (const GradientBuffer dx = input_gradient(0))
+        kernels.grad_input(dx.data<T>(), d_output.data<T>(), weight.data<T>(), shape, dx.mode, queue);
     });
   }
 };

@@ -51,8 +51,9 @@ struct FactorizedReadoutBackward final : Node {
       kernels.feature_sum.grad(data_or_null<T>(dz), dfeatures.data<T>(), dsums.data<T>(), z.data<T>(),
                                features.data<T>(), {shape.rows, shape.channels, shape.neurons},
                                dfeatures.mode, queue_of(z));
-      if (needs_gradient(0)) input_gradient_through<T>(dz);
       if (const GradientBuffer dmasks = input_gradient(1)) mask_gradient<T>(dmasks, dz);
+      maps = Tensor();
+      if (needs_gradient(0)) input_gradient_through<T>(dz);
     });
   }
 
@@ -70,7 +71,7 @@ struct FactorizedReadoutBackward final : Node {
   template <class T>
   void input_gradient_through(const Tensor& dz) {
     const KernelTables<T>& kernels = tables<T>(z.device());
-    const Tensor dmaps = empty_like(maps);
+    const Tensor dmaps({shape.rows, shape.channels, shape.pixels}, z.dtype(), z.device());
     const MatmulShape product{shape.rows * shape.channels, shape.pixels, shape.neurons};
     (shape.mask_neurons_last ? kernels.matmul.nt : kernels.matmul.nn)(
         dmaps.data<T>(), dz.data<T>(), masks.data<T>(), product, Write::overwrite, queue_of(z));

@@ -27,21 +27,28 @@ struct MaskReadoutBackward final : Node {
 
   void backward(const Tensor& d_output) override {
     dispatch("mask_readout", x.dtype(), [&]<class T>() {
-      const MatmulKernels<T>& matmul = tables<T>(x.device()).matmul;
+      const Queue queue = queue_of(x);
       const std::int64_t taps = shape.pixels * shape.channels;
       const Tensor dz = activation_gradient<T>(d_output);
+      if (needs_gradient(1) || needs_gradient(2)) weight_gradient<T>(dz);
+      x = Tensor();
       if (const GradientBuffer dx = input_gradient(0))
-        matmul.nt(dx.data<T>(), dz.data<T>(), weight.data<T>(), {shape.rows, taps, shape.neurons}, dx.mode,
-                  queue_of(x));
-      if (!needs_gradient(1) && !needs_gradient(2)) return;
-      const Tensor dweight = empty_like(weight);
-      matmul.tn(dweight.data<T>(), x.data<T>(), dz.data<T>(), {taps, shape.neurons, shape.rows},
-                Write::overwrite, queue_of(x));
-      const GradientBuffer dmask = input_gradient(1), dfeatures = input_gradient(2);
-      tables<T>(x.device())
-          .mask_readout.grad_weight(dmask.data<T>(), dfeatures.data<T>(), dweight.data<T>(), mask.data<T>(),
-                                    features.data<T>(), shape, dmask.mode, dfeatures.mode, queue_of(x));
+        tables<T>(dz.device())
+            .matmul.nt(dx.data<T>(), dz.data<T>(), weight.data<T>(), {shape.rows, taps, shape.neurons},
+                       dx.mode, queue);
     });
+  }
+
+  template <class T>
+  void weight_gradient(const Tensor& dz) {
+    const KernelTables<T>& kernels = tables<T>(x.device());
+    const std::int64_t taps = shape.pixels * shape.channels;
+    const Tensor dweight = empty_like(weight);
+    kernels.matmul.tn(dweight.data<T>(), x.data<T>(), dz.data<T>(), {taps, shape.neurons, shape.rows},
+                      Write::overwrite, queue_of(x));
+    const GradientBuffer dmask = input_gradient(1), dfeatures = input_gradient(2);
+    kernels.mask_readout.grad_weight(dmask.data<T>(), dfeatures.data<T>(), dweight.data<T>(), mask.data<T>(),
+                                     features.data<T>(), shape, dmask.mode, dfeatures.mode, queue_of(x));
   }
 
   template <class T>

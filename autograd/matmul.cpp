@@ -12,12 +12,14 @@ struct MatmulBackward final : Node {
   void backward(const Tensor& d_output) override {
     dispatch("matmul", a.dtype(), [&]<class T>() {
       const MatmulKernels<T>& kernels = tables<T>(a.device()).matmul;
-      if (const GradientBuffer da = input_gradient(0))
-        kernels.nt(da.data<T>(), d_output.data<T>(), b.data<T>(), {shape.m, shape.k, shape.n}, da.mode,
-                   queue_of(a));
+      const Queue queue = queue_of(a);
       if (const GradientBuffer db = input_gradient(1))
         kernels.tn(db.data<T>(), a.data<T>(), d_output.data<T>(), {shape.k, shape.n, shape.m}, db.mode,
-                   queue_of(a));
+                   queue);
+      a = Tensor();
+      if (const GradientBuffer da = input_gradient(0))
+        kernels.nt(da.data<T>(), d_output.data<T>(), b.data<T>(), {shape.m, shape.k, shape.n}, da.mode,
+                   queue);
     });
   }
 };

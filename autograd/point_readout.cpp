@@ -28,15 +28,17 @@ struct PointReadoutBackward final : Node {
   void backward(const Tensor& d_output) override {
     dispatch(op, x.dtype(), [&]<class T>() {
       const PointReadoutKernels<T>& kernels = tables<T>(x.device()).point_readout;
-      if (const GradientBuffer dx = input_gradient(0))
-        kernels.grad_input(dx.data<T>(), d_output.data<T>(), grid.data<T>(), features.data<T>(), shape,
-                           dx.mode, queue_of(x));
+      const Queue queue = queue_of(x);
       const GradientBuffer dgrid = input_gradient(1), dfeatures = input_gradient(2),
                            dbias = input_gradient(3);
       if (dgrid || dfeatures || dbias)
         kernels.grad_points(dgrid.data<T>(), dfeatures.data<T>(), dbias.data<T>(), d_output.data<T>(),
                             x.data<T>(), grid.data<T>(), features.data<T>(), shape, dgrid.mode,
-                            dfeatures.mode, dbias.mode, queue_of(x));
+                            dfeatures.mode, dbias.mode, queue);
+      x = Tensor();
+      if (const GradientBuffer dx = input_gradient(0))
+        kernels.grad_input(dx.data<T>(), d_output.data<T>(), grid.data<T>(), features.data<T>(), shape,
+                           dx.mode, queue);
     });
   }
 };

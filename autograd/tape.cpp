@@ -27,10 +27,8 @@ AutogradState& ensure_state(const Tensor& tensor) {
   return *state;
 }
 
-bool wants_gradient(const Tensor& tensor) {
-  const AutogradState* state = state_of(tensor);
-  return state && (state->requires_grad || state->producer);
-}
+bool needed(const AutogradState* state) { return state && (state->requires_grad || state->producer); }
+bool wants_gradient(const Tensor& tensor) { return needed(state_of(tensor)); }
 
 void add(const Tensor& to, const Tensor& from, Write mode) {
   dispatch("backward", to.dtype(), [&]<class T>() {
@@ -40,14 +38,15 @@ void add(const Tensor& to, const Tensor& from, Write mode) {
 
 /// The graph below `loss`, consumers before producers.
 std::vector<std::shared_ptr<Node>> reachable(
-    const std::shared_ptr<Node>& root, const std::function<const std::vector<Tensor>&(const Node&)>& inputs,
+    const std::shared_ptr<Node>& root,
+    const std::function<const std::vector<NodeInput>&(const Node&)>& inputs,
     const std::function<std::uint64_t(const Node&)>& sequence) {
   std::vector<std::shared_ptr<Node>> found{root};
   std::unordered_set<const Node*> seen{root.get()};
   for (std::size_t next = 0; next < found.size(); ++next) {
     const std::shared_ptr<Node> node = found[next];
-    for (const Tensor& input : inputs(*node)) {
-      const AutogradState* state = state_of(input);
+    for (const NodeInput& input : inputs(*node)) {
+      const AutogradState* state = input.state.get();
       if (state && state->producer && seen.insert(state->producer.get()).second)
         found.push_back(state->producer);
     }
@@ -71,8 +70,11 @@ bool needs_record(std::initializer_list<Tensor> inputs) {
   return recording && std::any_of(inputs.begin(), inputs.end(), wants_gradient);
 }
 
-void record_node(const Tensor& output, std::vector<Tensor> inputs, std::shared_ptr<Node> node) {
-  node->inputs_ = std::move(inputs);
+void record_node(const Tensor& output, const std::vector<Tensor>& inputs, std::shared_ptr<Node> node) {
+  for (const Tensor& input : inputs)
+    node->inputs_.push_back(
+        wants_gradient(input) ? NodeInput{input.body().autograd, input.shape(), input.dtype(), input.device()}
+                              : NodeInput{nullptr, {}, output.dtype(), output.device()});
   node->sequence_ = next_sequence();
   ensure_state(output).producer = node;
   node->output_ = output.body().autograd;
@@ -80,48 +82,45 @@ void record_node(const Tensor& output, std::vector<Tensor> inputs, std::shared_p
 
 // A graph that is dropped without a backward pass is freed node by node instead of by recursion.
 Node::~Node() {
-  std::vector<Tensor> pending = std::move(inputs_);
+  std::vector<NodeInput> pending = std::move(inputs_);
   while (!pending.empty()) {
-    const Tensor tensor = std::move(pending.back());
+    const NodeInput input = std::move(pending.back());
     pending.pop_back();
-    AutogradState* state = state_of(tensor);
-    if (!state || !tensor.unique() || tensor.body().autograd.use_count() != 1 || !state->producer ||
-        state->producer.use_count() != 1)
+    if (!input.state || input.state.use_count() != 1 || !input.state->producer ||
+        input.state->producer.use_count() != 1)
       continue;
-    for (Tensor& input : state->producer->inputs_) pending.push_back(std::move(input));
-    state->producer->inputs_.clear();
+    for (NodeInput& before : input.state->producer->inputs_) pending.push_back(std::move(before));
+    input.state->producer->inputs_.clear();
   }
 }
 
-bool Node::needs_gradient(std::size_t index) const { return wants_gradient(inputs_.at(index)); }
+bool Node::needs_gradient(std::size_t index) const { return needed(inputs_.at(index).state.get()); }
 
 GradientBuffer Node::input_gradient(std::size_t index) {
-  const Tensor& input = inputs_.at(index);
-  if (!wants_gradient(input)) return {};
-  AutogradState& state = *state_of(input);
+  if (!needs_gradient(index)) return {};
+  const NodeInput& input = inputs_[index];
+  AutogradState& state = *input.state;
   Tensor& gradient = state.producer ? state.producer->d_output_ : state.grad;
   bool& filled = state.producer ? state.producer->d_output_filled_ : state.grad_filled;
-  if (!gradient) gradient = Tensor(input.shape(), input.dtype(), input.device());
+  if (!gradient) gradient = Tensor(input.shape, input.dtype, input.device);
   const Write mode = filled ? Write::accumulate : Write::overwrite;
   filled = true;
   return {gradient, mode};
 }
 
 GradientBuffer Node::input_gradient_over(std::size_t index, const Tensor& d_output) {
-  const Tensor& input = inputs_.at(index);
-  const AutogradState* state = state_of(input);
+  const NodeInput& input = inputs_.at(index);
   const bool free = d_output.unique() && d_output.body().storage.use_count() == 1;
-  if (free && state && state->producer && !state->producer->d_output_ && input.shape() == d_output.shape())
-    pass_gradient(index, d_output.detach());
-  else
+  if (!free || !input.state || !input.state->producer || input.state->producer->d_output_ ||
+      input.shape != d_output.shape())
     return input_gradient(index);
-  return {state->producer->d_output_, Write::overwrite};
+  pass_gradient(index, d_output.detach());
+  return {input.state->producer->d_output_, Write::overwrite};
 }
 
 void Node::pass_gradient(std::size_t index, const Tensor& gradient) {
-  const Tensor& input = inputs_.at(index);
-  if (!wants_gradient(input)) return;
-  AutogradState& state = *state_of(input);
+  if (!needs_gradient(index)) return;
+  AutogradState& state = *inputs_[index].state;
   if (state.producer && !state.producer->d_output_filled_) {
     state.producer->d_output_ = gradient;
     state.producer->d_output_filled_ = true;
@@ -145,7 +144,7 @@ void backward(const Tensor& loss, const Tensor& seed) {
   root->d_output_ = seed ? seed : Tensor::full(loss.shape(), 1.0, loss.dtype(), loss.device());
   root->d_output_filled_ = true;
   auto nodes = reachable(
-      root, [](const Node& node) -> const std::vector<Tensor>& { return node.inputs_; },
+      root, [](const Node& node) -> const std::vector<NodeInput>& { return node.inputs_; },
       [](const Node& node) { return node.sequence_; });
   root.reset();
   for (std::shared_ptr<Node>& node : nodes) {

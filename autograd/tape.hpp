@@ -35,8 +35,16 @@ struct GradientBuffer {
   }
 };
 
+/// What a node knows of an input. Its values live on only if the node keeps them for backward.
+struct NodeInput {
+  std::shared_ptr<AutogradState> state;  // null where no gradient is wanted
+  Shape shape;
+  DType dtype;
+  Device device;
+};
+
 /// One recorded op with a single output. A derived struct keeps what its backward needs as plain members;
-/// they are freed when it has run.
+/// they are freed when it has run, or by the backward function itself, before it asks for memory.
 class Node {
  public:
   Node() = default;
@@ -57,10 +65,11 @@ class Node {
   void pass_gradient(std::size_t index, const Tensor& gradient);
 
  private:
-  friend void record_node(const Tensor& output, std::vector<Tensor> inputs, std::shared_ptr<Node> node);
+  friend void record_node(const Tensor& output, const std::vector<Tensor>& inputs,
+                          std::shared_ptr<Node> node);
   friend void backward(const Tensor& loss, const Tensor& seed);
 
-  std::vector<Tensor> inputs_;
+  std::vector<NodeInput> inputs_;
   std::weak_ptr<AutogradState> output_;
   std::uint64_t sequence_ = 0;
   Tensor d_output_;  // gradient gathered so far
@@ -72,11 +81,11 @@ bool needs_record(std::initializer_list<Tensor> inputs);
 bool needs_record(const std::vector<Tensor>& inputs);
 
 /// Makes `node` the producer of `output`. Undefined inputs are allowed and never need a gradient.
-void record_node(const Tensor& output, std::vector<Tensor> inputs, std::shared_ptr<Node> node);
+void record_node(const Tensor& output, const std::vector<Tensor>& inputs, std::shared_ptr<Node> node);
 
 template <class NodeType>
-void record(const Tensor& output, std::vector<Tensor> inputs, NodeType node) {
-  record_node(output, std::move(inputs), std::make_shared<NodeType>(std::move(node)));
+void record(const Tensor& output, const std::vector<Tensor>& inputs, NodeType node) {
+  record_node(output, inputs, std::make_shared<NodeType>(std::move(node)));
 }
 
 }  // namespace fovea

@@ -205,6 +205,36 @@ TEST_CASE("saved tensors go when their node has run") {
   CHECK_THROWS_AS(backward(loss), ShapeError);                     // its history is consumed
 }
 
+TEST_CASE("the tape keeps values only for ops that need them") {
+  const Device device = cpu_device(1);
+  const Tensor x = random_leaf({1, 4, 5, 1}, 1, device);
+  const std::size_t before = device.memory().bytes_in_use;
+  const Tensor y = scale(scale(to_channels_first(x), 2), 3);
+  CHECK(device.memory().bytes_in_use == before + y.bytes());
+  backward(y, Tensor::full(y.shape(), 1, DType::f64, device));
+  CHECK(x.grad().to_vector<double>() == std::vector<double>(20, 6));
+}
+
+TEST_CASE("batch norm writes over the gradient that it got, but not over one that somebody else holds") {
+  const Device device = cpu_device(1);
+  const Tensor x = random_leaf({6, 3}, 1, device), running_mean = Tensor::zeros({3}, DType::f64, device),
+               running_var = Tensor::full({3}, 1, DType::f64, device);
+  const BatchNormTensors tensors{{}, {}, {}, running_mean, running_var};
+  const Tensor seed({6, 3}, DType::f64, device);
+  Random(2).normal(seed);
+  const std::vector<double> values = seed.to_vector<double>();
+  backward(batch_norm_elu(scale(x, 2), tensors, {.training = true}), seed);
+  CHECK(seed.to_vector<double>() == values);
+  const std::vector<double> expected = x.grad().to_vector<double>();
+  x.clear_grad();
+  // Through a node whose gradient belongs to nobody else.
+  const Tensor y = scale(batch_norm_elu(scale(x, 2), tensors, {.training = true}), 1);
+  const std::size_t before = device.memory().bytes_in_use;
+  backward(y, seed);
+  CHECK(x.grad().to_vector<double>() == expected);
+  CHECK(device.memory().bytes_in_use <= before);
+}
+
 TEST_CASE("a forward and backward pass in a memory plan allocates nothing from the second time on") {
   const Device device = cpu_device(1);
   StepMemory memory(device);
