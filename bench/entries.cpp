@@ -1,11 +1,12 @@
 // fovea-entry-bench: every kernel entry of a device at the shapes of the workloads, beside the limits of the
 // device measured in the same run, and whole steps. Needs libfovea alone.
-//   fovea-entry-bench [--device cuda|emulator|cpu] [--workloads W1,W3]
+//   fovea-entry-bench [--device cuda|emulator|cpu] [--workloads W1,W3] [--batch 8]
 // A training step of each workload runs on tables that time every call where it happens, with its arguments.
 // Entries that are still empty do nothing there, so that the others can be timed.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <set>
@@ -205,11 +206,14 @@ double floor_of(const Work& work, const Roofs& roofs) {
 // ---- report
 
 void print_timings(const Roofs& roofs) {
-  double total = 0, inference_floor = 0, step_floor = 0;
+  double step_total = 0, inference_total = 0, inference_floor = 0, step_floor = 0;
+  int calls = 0;
   std::vector<std::pair<std::string, Timing>> lines;
   for (const auto& [key, timing] : recorder().timings) {
     lines.emplace_back(key.first, timing);
-    total += timing.seconds * timing.calls;
+    inference_total += timing.seconds * timing.inference_calls;
+    step_total += timing.seconds * (timing.calls - timing.inference_calls);
+    calls += timing.calls - timing.inference_calls;
     inference_floor += floor_of(timing.work, roofs) * timing.inference_calls;
     step_floor += floor_of(timing.work, roofs) * (timing.calls - timing.inference_calls);
   }
@@ -224,7 +228,8 @@ void print_timings(const Roofs& roofs) {
                 1e6 * t.seconds, t.work.bytes / t.seconds / 1e9, gflops.c_str(),
                 100 * floor_of(t.work, roofs) / t.seconds);
   }
-  std::printf("  sum of the calls of a prediction and a step %.1f us\n", 1e6 * total);
+  std::printf("  sum of the calls: inference %.3f ms, training step %.3f ms (%d calls)\n",
+              1e3 * inference_total, 1e3 * step_total, calls);
   std::printf("  floors of the calls: inference %.3f ms, training step %.3f ms\n", 1e3 * inference_floor,
               1e3 * step_floor);
 }
@@ -265,6 +270,7 @@ std::vector<Workload> tiny_workloads() {
 struct Arguments {
   DeviceKind device = DeviceKind::cuda;
   std::string workloads;
+  std::int64_t batch = 0;  // that of the workload
 };
 
 Arguments parse(int count, char** arguments) {
@@ -280,8 +286,11 @@ Arguments parse(int count, char** arguments) {
       parsed.device = DeviceKind::cpu;
     else if (option == "--workloads" && !value.empty())
       parsed.workloads = "," + value + ",";
+    else if (option == "--batch" && std::atoll(value.c_str()) > 0)
+      parsed.batch = std::atoll(value.c_str());
     else
-      throw ConfigError("arguments", "fovea-entry-bench [--device cuda|emulator|cpu] [--workloads W1,W3]");
+      throw ConfigError("arguments",
+                        "fovea-entry-bench [--device cuda|emulator|cpu] [--workloads W1,W3] [--batch 8]");
   }
   return parsed;
 }
@@ -307,7 +316,8 @@ int run(const Arguments& arguments) {
     return KernelTables<float>{};
 #endif
   }();
-  for (const Workload& workload : emulator ? tiny_workloads() : workloads()) {
+  for (Workload workload : emulator ? tiny_workloads() : workloads()) {
+    if (arguments.batch) workload.batch = arguments.batch;
     if (!arguments.workloads.empty() &&
         arguments.workloads.find("," + workload.name + ",") == std::string::npos)
       continue;
