@@ -78,7 +78,8 @@ void check_matmul(const MatmulShape& s, bool whole) {
 TEST_CASE("matmul is exact on whole numbers, for every tail of the tiles") {
   for (const std::int64_t m : {1, 2, 5, 6, 7, 12, 13, 25, 97}) check_matmul({m, 33, 17}, true);
   for (const std::int64_t n : {1, 3, 15, 16, 17, 31, 32, 41, 65, 257, 300}) check_matmul({14, n, 10}, true);
-  for (const std::int64_t k : {0, 1, 2, 3, 4, 5, 255, 256, 511, 512, 513, 1030}) check_matmul({13, 18, k}, true);
+  for (const std::int64_t k : {0, 1, 2, 3, 4, 5, 255, 256, 511, 512, 513, 1030})
+    check_matmul({13, 18, k}, true);
   check_matmul({200, 113, 300}, true);
 }
 
@@ -96,6 +97,11 @@ TEST_CASE("matmul of few columns, where nothing is packed") {
   for (const std::int64_t n : {1, 2, 5, 6, 7, 12, 13, 113, 128, 129}) check_matmul({260, n, 10}, true);
   for (const std::int64_t k : {1, 512, 513, 1100}) check_matmul({289, 13, k}, true);
   check_matmul({512, 41, 3000}, false);
+  // Few rows.
+  for (const std::int64_t m : {1, 5, 6, 7, 12, 13, 33, 64, 65}) check_matmul({m, 290, 70}, true);
+  for (const std::int64_t n : {63, 64, 65, 96, 113, 257}) check_matmul({9, n, 66}, true);
+  for (const std::int64_t k : {1, 63, 64, 512, 513, 1100}) check_matmul({3, 270, k}, true);
+  check_matmul({20, 300, 2000}, false);
 }
 
 TEST_CASE("a product of more than 64 MB goes past the caches") {

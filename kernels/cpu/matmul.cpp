@@ -74,8 +74,9 @@ void multiply_pass(const Pass& pass, std::int64_t m, float* packed_a, const Queu
   });
 }
 
-void multiply(float* c, const Operand& a, const Operand& b, const MatmulShape& s, Write mode,
-              const Queue& queue) {
+/// C with `c_stride` floats from one row to the next.
+void multiply(float* c, std::int64_t c_stride, const Operand& a, const Operand& b, const MatmulShape& s,
+              Write mode, const Queue& queue) {
   if (s.k == 0 && mode == Write::overwrite)
     for (std::int64_t i = 0; i < s.m * s.n; ++i) c[i] = 0;
   if (s.m == 0 || s.n == 0 || s.k == 0) return;
@@ -84,8 +85,9 @@ void multiply(float* c, const Operand& a, const Operand& b, const MatmulShape& s
   const std::int64_t a_floats = worker_count(queue) * packed_a_floats(product_chunk, most_rows(a));
   const Scratch packed(queue, a_floats + pass_columns * pass_ks + slack);
   const bool accumulate = mode == Write::accumulate;
-  const bool streamed = !accumulate && s.k <= product_chunk && s.n % 16 == 0 && is_streamed(c, s.m * s.n);
-  Pass pass{c, s.n, a, b, {0, 0}, {0, 0}, {accumulate, nullptr, streamed}, packed.data + a_floats};
+  const bool streamed =
+      !accumulate && s.k <= product_chunk && c_stride % 16 == 0 && s.n % 16 == 0 && is_streamed(c, s.m * s.n);
+  Pass pass{c, c_stride, a, b, {0, 0}, {0, 0}, {accumulate, nullptr, streamed}, packed.data + a_floats};
   for (std::int64_t column = 0; column < s.n; column += pass_columns)
     for (std::int64_t k = 0; k < s.k; k += pass_ks) {
       pass.columns = {column, least(column + pass_columns, s.n)};
@@ -95,18 +97,43 @@ void multiply(float* c, const Operand& a, const Operand& b, const MatmulShape& s
     }
 }
 
+// Which way is chosen by the shape alone: not all of them cut sums in the same way.
+
+/// C (m, n) of few rows, of which `factors` (k, m) are the small factor and b (k, n) has the lanes.
+void multiply_few_rows(float* c, const float* factors, const float* b, const MatmulShape& s, Write mode,
+                       const Queue& queue) {
+  const Lines lines{b, factors, s.n, s.m, s.k};
+  multiply_lines(c, lines, mode, queue);
+  const std::int64_t done = lines.whole_lanes();
+  multiply(c + done, s.n, {factors, 1, s.m}, {b + done, 1, s.n}, {s.m, s.n - done, s.k}, mode, queue);
+}
+
 void nn(float* c, const float* a, const float* b, const MatmulShape& s, Write mode, const Queue& queue) {
-  if (s.n <= most_narrow_columns && s.k > 0) return multiply_narrow(c, a, b, s.n, s, mode, queue);
-  multiply(c, {a, s.k, 1}, {b, 1, s.n}, s, mode, queue);
+  if (s.k > 0 && s.n <= most_narrow) return multiply_narrow(c, a, b, s, mode, queue);
+  if (s.k > 0 && s.m <= most_narrow && s.n >= least_lanes) {
+    const Scratch turned(queue, s.m * s.k);
+    turn(turned.data, a, s.m, s.k, Write::overwrite, queue);
+    return multiply_few_rows(c, turned.data, b, s, mode, queue);
+  }
+  multiply(c, s.n, {a, s.k, 1}, {b, 1, s.n}, s, mode, queue);
 }
 
 void tn(float* c, const float* a, const float* b, const MatmulShape& s, Write mode, const Queue& queue) {
-  const std::int64_t done = multiplies_lines(s, mode) && s.k > 0 ? multiply_lines(c, a, b, s, queue) : 0;
-  multiply(c + done * s.n, {a + done, 1, s.m}, {b, 1, s.n}, {s.m - done, s.n, s.k}, mode, queue);
+  if (s.k > 0 && s.m <= most_narrow && s.n >= least_lanes) return multiply_few_rows(c, a, b, s, mode, queue);
+  std::int64_t done = 0;
+  if (s.k > 0 && s.n <= most_lines && s.m >= least_turned_lanes && mode == Write::overwrite) {
+    const Lines lines{a, b, s.m, s.n, s.k};
+    multiply_lines_turned(c, lines, queue);
+    done = lines.whole_lanes();
+  }
+  multiply(c + done * s.n, s.n, {a + done, 1, s.m}, {b, 1, s.n}, {s.m - done, s.n, s.k}, mode, queue);
 }
 
 void nt(float* c, const float* a, const float* b, const MatmulShape& s, Write mode, const Queue& queue) {
-  multiply(c, {a, s.k, 1}, {b, s.k, 1}, s, mode, queue);
+  if (s.k > 0 && s.n <= most_narrow) return multiply_turned_b(c, a, b, s, mode, queue);
+  if (s.k > 0 && s.m <= most_narrow && s.n >= least_lanes && s.k >= 64)
+    return multiply_turned_c(c, a, b, s, mode, queue);
+  multiply(c, s.n, {a, s.k, 1}, {b, s.k, 1}, s, mode, queue);
 }
 
 }  // namespace

@@ -8,15 +8,11 @@
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
-constexpr std::int64_t most_narrow_columns = 64;  // of A by rows
-constexpr std::int64_t most_line_columns = 128;   // of A by columns
+constexpr std::int64_t most_narrow = 64;  // columns beside the rows of a large factor
+constexpr std::int64_t most_lines = 128;  // columns or rows beside the columns of a large factor
+constexpr std::int64_t least_lanes = 64, least_turned_lanes = 256;
 
 // ---- A by rows
-
-/// Vectors of C that a tile spans: all of them, or half of four.
-constexpr int narrow_vectors(std::int64_t columns) {
-  return accumulators16 < 24 ? 1 : columns <= 16 ? 1 : columns <= 32 || columns > 48 ? 2 : 3;
-}
 
 struct NarrowProduct {
   float* c;
@@ -24,12 +20,10 @@ struct NarrowProduct {
   std::int64_t c_stride, a_stride, b_stride, ks, columns;
   Onto onto;
 
-  NarrowProduct at(std::int64_t row, std::int64_t column) const {
+  NarrowProduct at(std::int64_t row) const {
     NarrowProduct p = *this;
-    p.c += row * c_stride + column;
+    p.c += row * c_stride;
     p.a += row * a_stride;
-    p.b += column;
-    p.columns -= column;
     return p;
   }
 };
@@ -72,84 +66,159 @@ void narrow_rows(const NarrowProduct& p, Range rows, std::int64_t next_chunk) {
     return (after < rows.end ? after : rows.begin) * p.a_stride - row * p.a_stride +
            (after < rows.end ? 0 : next_chunk);
   };
-  for (; row + tile <= rows.end; row += tile) narrow_tile<vectors, tile>(p.at(row, 0), ahead(row + tile));
-  for (; row + part <= rows.end; row += part) narrow_tile<vectors, part>(p.at(row, 0), ahead(row + part));
-  for (; row < rows.end; ++row) narrow_tile<vectors, 1>(p.at(row, 0), ahead(row + 1));
+  for (; row + tile <= rows.end; row += tile) narrow_tile<vectors, tile>(p.at(row), ahead(row + tile));
+  for (; row + part <= rows.end; row += part) narrow_tile<vectors, part>(p.at(row), ahead(row + part));
+  for (; row < rows.end; ++row) narrow_tile<vectors, 1>(p.at(row), ahead(row + 1));
 }
 
-/// C (+)= A B, B (k, columns) by rows `b_stride` floats apart.
-void multiply_narrow(float* c, const float* a, const float* b, std::int64_t b_stride, const MatmulShape& s,
-                     Write mode, const Queue& queue) {
+/// C (+)= A B, A (m, k), B (k, n).
+template <int vectors>
+void multiply_narrow(float* c, const float* a, const float* b, const MatmulShape& s, Write mode,
+                     const Queue& queue) {
   const std::int64_t task_rows = rounded_up(blocks(s.m, worker_count(queue)), 4);
   for_each_task(queue, blocks(s.m, task_rows), [&](std::int64_t task, int) {
     const Range rows{task * task_rows, least((task + 1) * task_rows, s.m)};
-    for (std::int64_t k = 0; k < s.k; k += product_chunk) {
-      const NarrowProduct p{c,
-                            a + k,
-                            b + k * b_stride,
-                            s.n,
-                            s.k,
-                            b_stride,
-                            least(product_chunk, s.k - k),
-                            s.n,
-                            {mode == Write::accumulate || k > 0}};
-      const int vectors = narrow_vectors(s.n);
+    for (std::int64_t k = 0; k < s.k; k += product_chunk)
       for (std::int64_t column = 0; column < s.n; column += 16 * vectors) {
-        const NarrowProduct some = p.at(0, column);
-        const std::int64_t left = s.n - column;
-        if (vectors == 1 || left <= 16)
-          narrow_rows<1>(some, rows, product_chunk);
-        else if constexpr (accumulators16 >= 24) {
-          if (vectors == 2)
-            narrow_rows<2>(some, rows, product_chunk);
-          else
-            narrow_rows<3>(some, rows, product_chunk);
-        }
+        const NarrowProduct p{c + column,
+                              a + k,
+                              b + k * s.n + column,
+                              s.n,
+                              s.k,
+                              s.n,
+                              least(product_chunk, s.k - k),
+                              s.n - column,
+                              {mode == Write::accumulate || k > 0}};
+        if (p.columns <= 16)
+          narrow_rows<1>(p, rows, product_chunk);
+        else
+          narrow_rows<vectors>(p, rows, product_chunk);
       }
-    }
   });
 }
 
-// ---- A by columns
+void multiply_narrow(float* c, const float* a, const float* b, const MatmulShape& s, Write mode,
+                     const Queue& queue) {
+  if constexpr (accumulators16 >= 24) {
+    // All columns at once, or half of four vectors.
+    if (s.n > 32 && s.n <= 48) return multiply_narrow<3>(c, a, b, s, mode, queue);
+    if (s.n > 16) return multiply_narrow<2>(c, a, b, s, mode, queue);
+  }
+  multiply_narrow<1>(c, a, b, s, mode, queue);
+}
 
-/// Sums of some columns of C, for as many of its rows as a tile has lanes.
+// ---- turned factors
+
+/// to (columns, rows) = or += from (rows, columns).
+void turn(float* to, const float* from, std::int64_t rows, std::int64_t columns, Write mode,
+          const Queue& queue) {
+  constexpr std::int64_t block = 64;
+  for_each_task(queue, blocks(rows, block) * blocks(columns, block), [&](std::int64_t task, int) {
+    const std::int64_t row = task / blocks(columns, block) * block,
+                       column = task % blocks(columns, block) * block;
+    const std::int64_t row_end = least(row + block, rows), column_end = least(column + block, columns);
+    for (std::int64_t r = row; r < row_end; r += 4)
+      for (std::int64_t c = column; c < column_end; c += 4)
+        if (mode == Write::overwrite && r + 4 <= row_end && c + 4 <= column_end)
+          transpose_4x4(to + c * rows + r, rows, from + r * columns + c, columns, 4);
+        else
+          for (std::int64_t i = r; i < least(r + 4, row_end); ++i)
+            for (std::int64_t j = c; j < least(c + 4, column_end); ++j) {
+              float& one = to[j * rows + i];
+              one = mode == Write::accumulate ? one + from[i * columns + j] : from[i * columns + j];
+            }
+  });
+}
+
+/// C (+)= A B^T of few columns, A (m, k), B (n, k).
+void multiply_turned_b(float* c, const float* a, const float* b, const MatmulShape& s, Write mode,
+                       const Queue& queue) {
+  const Scratch turned(queue, s.n * s.k);
+  turn(turned.data, b, s.n, s.k, Write::overwrite, queue);
+  multiply_narrow(c, a, turned.data, s, mode, queue);
+}
+
+/// C (+)= A B^T of few rows, as C^T = B A^T.
+void multiply_turned_c(float* c, const float* a, const float* b, const MatmulShape& s, Write mode,
+                       const Queue& queue) {
+  const std::int64_t a_floats = rounded_up(s.m * s.k, 16);
+  const Scratch turned(queue, a_floats + s.m * s.n);
+  turn(turned.data, a, s.m, s.k, Write::overwrite, queue);
+  multiply_narrow(turned.data + a_floats, b, turned.data, {s.n, s.m, s.k}, Write::overwrite, queue);
+  turn(c, turned.data + a_floats, s.n, s.m, mode, queue);
+}
+
+// ---- a large factor by columns: these are the lanes
+
+/// Sums of `count` columns or rows of C, for as many lanes as a tile has.
 struct LineProduct {
-  float* sums;                // (columns, tile_columns)
-  const float *a, *b, *next;  // next: of A, fetched for later
-  std::int64_t a_stride, b_stride, ks;
-  bool accumulate;
+  float* sums;
+  std::int64_t stride;                  // from one of them to the next
+  const float *lines, *factors, *next;  // next: lines, fetched for later
+  std::int64_t line_stride, factor_stride, ks;
+  Onto onto;
 };
 
-template <int columns>
+template <int count>
 void line_tile(const LineProduct& p) {
-  F16 sum[columns][tile_vectors];
+  F16 sum[count][tile_vectors];
 #pragma GCC unroll 24
-  for (int c = 0; c < columns; ++c)
+  for (int c = 0; c < count; ++c)
 #pragma GCC unroll 2
     for (int v = 0; v < tile_vectors; ++v) sum[c][v] = F16::zero();
-  const float *a = p.a, *b = p.b, *next = p.next;
-  for (std::int64_t k = 0; k < p.ks; ++k, a += p.a_stride, b += p.b_stride, next += p.a_stride) {
+  const float *lines = p.lines, *factors = p.factors, *next = p.next;
+  for (std::int64_t k = 0; k < p.ks; ++k) {
     __builtin_prefetch(next);
     F16 line[tile_vectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < tile_vectors; ++v) line[v] = F16::load(a + 16 * v);
+    for (int v = 0; v < tile_vectors; ++v) line[v] = F16::load(lines + 16 * v);
 #pragma GCC unroll 24
-    for (int c = 0; c < columns; ++c) {
-      const F16 right = F16::broadcast(b[c]);
+    for (int c = 0; c < count; ++c) {
+      const F16 factor = F16::broadcast(factors[c]);
 #pragma GCC unroll 2
-      for (int v = 0; v < tile_vectors; ++v) sum[c][v] = madd(right, line[v], sum[c][v]);
+      for (int v = 0; v < tile_vectors; ++v) sum[c][v] = madd(factor, line[v], sum[c][v]);
     }
+    lines += p.line_stride;
+    next += p.line_stride;
+    factors += p.factor_stride;
   }
-  store_tile<columns, tile_vectors>(p.sums, tile_columns, sum, columns, tile_columns, {p.accumulate});
+  store_tile<count, tile_vectors>(p.sums, p.stride, sum, count, tile_columns, p.onto);
 }
 
-template <int columns = tile_rows>
-void line_tile_of(std::int64_t count, const LineProduct& p) {
-  if (count >= columns)
-    line_tile<columns>(p);
-  else if constexpr (columns > 1)
-    line_tile_of<columns - 1>(count, p);
+template <int count = tile_rows>
+void line_tile_of(std::int64_t wanted, const LineProduct& p) {
+  if (wanted >= count)
+    line_tile<count>(p);
+  else if constexpr (count > 1)
+    line_tile_of<count - 1>(wanted, p);
 }
+
+/// The factor (k, lanes), and the small one (k, count).
+struct Lines {
+  const float *lines, *factors;
+  std::int64_t lanes, count, ks;
+
+  std::int64_t whole_lanes() const { return lanes / tile_columns * tile_columns; }
+  /// All sums of the lanes of a tile.
+  void add(float* sums, std::int64_t stride, std::int64_t tile, Write mode) const {
+    const std::int64_t together = blocks(count, blocks(count, tile_rows));
+    const float* const first = lines + tile * tile_columns;
+    for (std::int64_t k = 0; k < ks; k += product_chunk) {
+      const float* const here = first + k * lanes;
+      const float* const next = k + product_chunk < ks ? here + product_chunk * lanes : first + tile_columns;
+      for (std::int64_t c = 0, i = 0; c < count; c += together, ++i)
+        line_tile_of(least(together, count - c), {sums + c * stride,
+                                                  stride,
+                                                  here,
+                                                  factors + k * count + c,
+                                                  i < tile_vectors ? next + 16 * i : here,
+                                                  lanes,
+                                                  count,
+                                                  least(product_chunk, ks - k),
+                                                  {mode == Write::accumulate || k > 0}});
+    }
+  }
+};
 
 /// c (tile_columns, n) <- sums (n, tile_columns).
 void write_lines(float* c, const float* sums, std::int64_t n) {
@@ -161,31 +230,21 @@ void write_lines(float* c, const float* sums, std::int64_t n) {
       c[row * n + column] = sums[column * tile_columns + row];
 }
 
-/// Whether C = A^T B with A (k, m) goes this way; by the shape alone: sums are cut differently otherwise.
-bool multiplies_lines(const MatmulShape& s, Write mode) {
-  return s.n <= most_line_columns && s.m >= 256 && mode == Write::overwrite;
+/// C (lanes, count) of whole tiles.
+void multiply_lines_turned(float* c, const Lines& p, const Queue& queue) {
+  const std::int64_t sum_floats = p.count * tile_columns;
+  const Scratch sums(queue, worker_count(queue) * sum_floats);
+  for_each_task(queue, p.lanes / tile_columns, [&](std::int64_t tile, int worker) {
+    float* const to = sums.data + worker * sum_floats;
+    p.add(to, tile_columns, tile, Write::overwrite);
+    write_lines(c + tile * tile_columns * p.count, to, p.count);
+  });
 }
 
-/// Whole tiles of rows of C = A^T B, A (k, m), B (k, n); returns how many rows that were.
-std::int64_t multiply_lines(float* c, const float* a, const float* b, const MatmulShape& s,
-                            const Queue& queue) {
-  const std::int64_t sum_floats = s.n * tile_columns;
-  const std::int64_t columns = blocks(s.n, blocks(s.n, tile_rows));
-  const Scratch sums(queue, worker_count(queue) * sum_floats);
-  for_each_task(queue, s.m / tile_columns, [&](std::int64_t task, int worker) {
-    float* const to = sums.data + worker * sum_floats;
-    const float* from = a + task * tile_columns;
-    for (std::int64_t k = 0; k < s.k; k += product_chunk) {
-      const float* const here = from + k * s.m;
-      const float* const next = k + product_chunk < s.k ? here + product_chunk * s.m : from + tile_columns;
-      for (std::int64_t column = 0, tile = 0; column < s.n; column += columns, ++tile)
-        line_tile_of(least(columns, s.n - column), {to + column * tile_columns, here, b + k * s.n + column,
-                                                    tile < tile_vectors ? next + 16 * tile : here, s.m, s.n,
-                                                    least(product_chunk, s.k - k), k > 0});
-    }
-    write_lines(c + task * tile_columns * s.n, to, s.n);
-  });
-  return s.m / tile_columns * tile_columns;
+/// C (count, lanes) of whole tiles.
+void multiply_lines(float* c, const Lines& p, Write mode, const Queue& queue) {
+  for_each_task(queue, p.lanes / tile_columns,
+                [&](std::int64_t tile, int) { p.add(c + tile * tile_columns, p.lanes, tile, mode); });
 }
 
 }  // namespace
