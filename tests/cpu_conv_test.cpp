@@ -58,6 +58,16 @@ std::vector<Case> cases() {
       {"pointwise in whole tiles", {3, 64, 48, 1, flat, axis(7, 1), axis(9, 1)}},
       {"pointwise, six channels", {3, 6, 16, 1, flat, axis(9, 1), axis(11, 1)}},
       {"pointwise in thirds of tiles", {1, 20, 16, 1, flat, axis(7, 1), axis(9, 1)}},
+      {"one pixel, large kernel", {5, 6, 20, 1, flat, axis(1, 7, 1, 3, 3), axis(1, 5, 1, 2, 2)}},
+      {"one pixel, strided away from it", {3, 4, 17, 1, flat, axis(1, 5, 3, 9, 9), axis(1, 3, 2, 4, 4)}},
+      {"one pixel, depthwise", {5, 19, 19, 19, flat, axis(1, 7, 1, 3, 3), axis(1, 7, 1, 3, 3)}},
+      {"four pixels, large kernel", {33, 6, 20, 1, flat, axis(2, 7, 1, 3, 3), axis(2, 9, 1, 4, 4)}},
+      {"four pixels, dilated and strided",
+       {14, 5, 33, 1, axis(2, 3, 1, 1, 1), axis(2, 5, 2, 6, 5, 2), axis(2, 4, 3, 7, 8, 3)}},
+      {"four pixels, depthwise", {37, 19, 19, 19, flat, axis(2, 7, 1, 3, 3), axis(2, 5, 1, 2, 2)}},
+      {"four pixels, depthwise, padding beyond the image",
+       {3, 35, 35, 35, axis(2, 3, 1, 2, 2), axis(2, 7, 2, 9, 9), axis(2, 5, 1, 7, 2, 2)}},
+      {"four pixels, groups", {13, 12, 18, 3, flat, axis(2, 5, 1, 2, 2), axis(2, 5, 1, 2, 2)}},
       {"many pixels", {3, 2, 6, 1, axis(9, 2), axis(33, 3), axis(35, 2)}},
   };
 }

@@ -107,12 +107,14 @@ void pack_weights(float* packed, const float* weights, const Window& window, con
   for_each_task(queue, window.groups * panels, [&](std::int64_t task, int) {
     const std::int64_t group = task / panels, first = task % panels * tile_columns;
     float* to = packed + task * taps * window.group_sources() * tile_columns;
-    for (std::int64_t tap = 0; tap < taps; ++tap)
+    for (std::int64_t tap = 0; tap < taps; ++tap) {
+      const std::int64_t kernel_tap = window.kernel_tap(tap);
       for (std::int64_t source = 0; source < window.group_sources(); ++source, to += tile_columns)
         for (std::int64_t lane = 0; lane < tile_columns; ++lane)
           to[lane] = first + lane < window.group_channels()
-                         ? weights[window.weight(group, first + lane, source, tap)]
+                         ? weights[window.weight(group, first + lane, source, kernel_tap)]
                          : 0;
+    }
   });
 }
 
@@ -306,29 +308,13 @@ void add_weight_piece(const WeightPiece& piece, const Window& window, const Cut&
   }
 }
 
-/// dweight (O,I/G,taps) = sum of parts (G,taps,I/G,O/G).
-void add_parts(float* dweight, const float* parts, std::int64_t count, const Window& window,
-               const Queue& queue) {
-  const std::int64_t sources = window.group_sources(), taps = window.taps(), row = sources * taps;
-  const std::int64_t channels = window.group_channels();
-  for_each_task(queue, window.channels, [&](std::int64_t o, int) {
-    const float* group = parts + o / channels * channels * row + o % channels;
-    for (std::int64_t i = 0; i < sources; ++i)
-      for (std::int64_t tap = 0; tap < taps; ++tap) {
-        const float* from = group + (tap * sources + i) * channels;
-        float sum = *from;
-        for (std::int64_t part = 1; part < count; ++part) sum += from[part * window.channels * row];
-        dweight[o * row + i * taps + tap] = sum;
-      }
-  });
-}
-
 void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dShape& s, const Queue& queue) {
   const Window window = forward_window(s);
   const std::int64_t pixels = window.pixels(),
                      weights = s.out_channels * window.group_sources() * window.taps();
   if (pixels == 0) {
-    for (std::int64_t i = 0; i < weights; ++i) dweight[i] = 0;
+    const std::int64_t all = s.out_channels * window.group_sources() * window.kernel_taps();
+    for (std::int64_t i = 0; i < all; ++i) dweight[i] = 0;
     return;
   }
   if (is_depthwise(window)) return grad_weight_depthwise(dweight, dy, x, window, queue);

@@ -219,6 +219,37 @@ void add_band_gradient(const BandGradient& band, const std::int64_t* offsets, co
   }
 }
 
+/// dweight (O,I/G,kernel taps) = sum of parts (G,taps,I/G,O/G), which is lost; taps left out get zeros.
+inline void add_parts(float* dweight, float* parts, std::int64_t count, const Window& window,
+                      const Queue& queue) {
+  const std::int64_t sources = window.group_sources(), taps = window.taps();
+  const std::int64_t channels = window.group_channels(), row = sources * window.kernel_taps();
+  const std::int64_t part_floats = window.channels * sources * taps;
+  constexpr std::int64_t stretch = 1024;
+  if (count > 1)
+    for_each_task(queue, blocks(part_floats, stretch), [&](std::int64_t task, int) {
+      const std::int64_t end = least((task + 1) * stretch, part_floats);
+      for (std::int64_t i = task * stretch; i < end; i += 16) {
+        const int lanes = static_cast<int>(least(16, end - i));
+        F16 sum = F16::load_first(parts + i, lanes);
+        for (std::int64_t part = 1; part < count; ++part)
+          sum = add(sum, F16::load_first(parts + part * part_floats + i, lanes));
+        store_first(parts + i, sum, lanes);
+      }
+    });
+  for_each_task(queue, window.channels, [&](std::int64_t o, int) {
+    const float* group = parts + o / channels * channels * sources * taps + o % channels;
+    if (taps < window.kernel_taps())
+      for (std::int64_t i = 0; i < row; ++i) dweight[o * row + i] = 0;
+    for (std::int64_t tap = 0; tap < taps; ++tap) {
+      const std::int64_t kernel_tap = window.kernel_tap(tap);
+      for (std::int64_t i = 0; i < sources; ++i)
+        dweight[window.weight(o / channels, o % channels, i, kernel_tap)] =
+            group[(tap * sources + i) * channels];
+    }
+  });
+}
+
 /// Into how many parts, by the shape alone, the sum over all bands is cut: fewer of large ones.
 std::int64_t parts_of_bands(const Window& w, const Band& band) {
   constexpr std::int64_t most_floats = std::int64_t{1} << 22;

@@ -65,9 +65,12 @@ void depthwise_pixels(const DepthwiseRow& row, std::int64_t pixels, std::int64_t
 /// packed (runs of 16 channels, taps, 16) <- weights (C,1,taps), zeros for channels that do not exist.
 void pack_depthwise(float* packed, const float* weights, const Window& w) {
   const std::int64_t taps = w.taps();
-  for (std::int64_t c = 0; c < rounded_up(w.channels, 16); ++c)
-    for (std::int64_t tap = 0; tap < taps; ++tap)
-      packed[(c / 16 * taps + tap) * 16 + c % 16] = c < w.channels ? weights[w.weight(c, 0, 0, tap)] : 0;
+  for (std::int64_t tap = 0; tap < taps; ++tap) {
+    const std::int64_t kernel_tap = w.kernel_tap(tap);
+    for (std::int64_t c = 0; c < rounded_up(w.channels, 16); ++c)
+      packed[(c / 16 * taps + tap) * 16 + c % 16] =
+          c < w.channels ? weights[w.weight(c, 0, 0, kernel_tap)] : 0;
+  }
 }
 
 /// results (+)= windows of sources times weights (C,1,taps).
@@ -103,7 +106,7 @@ void convolve_depthwise(float* results, const float* sources, const float* weigh
   });
 }
 
-/// dweight (C,1,taps) from parts (taps, C).
+/// dweight (C,1,kernel taps) from parts (taps, C).
 void grad_weight_depthwise(float* dweight, const float* dy, const float* x, const Window& w,
                            const Queue& queue) {
   const Band band(w, 16);
@@ -111,14 +114,9 @@ void grad_weight_depthwise(float* dweight, const float* dy, const float* x, cons
   const std::int64_t parts_floats = rounded_up(parts * weights, 16);
   const Scratch scratch(queue, parts_floats + sum_bands_floats(w, band, queue));
   sum_bands<16>(scratch.data, scratch.data + parts_floats, dy, x, w, band, queue);
-  for_each_task(queue, taps, [&](std::int64_t tap, int) {
-    for (std::int64_t c = 0; c < w.channels; ++c) {
-      float sum = 0;
-      for (std::int64_t part = 0; part < parts; ++part)
-        sum += scratch.data[part * weights + tap * w.channels + c];
-      dweight[c * taps + tap] = sum;
-    }
-  });
+  Window one_group = w;  // whose parts are laid out so
+  one_group.groups = one_group.source_channels = 1;
+  add_parts(dweight, scratch.data, parts, one_group, queue);
 }
 
 }  // namespace
