@@ -319,12 +319,10 @@ void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dSh
   }
   if (is_depthwise(window)) return grad_weight_depthwise(dweight, dy, x, window, queue);
   if (is_direct(window)) {
-    const Band band(window, window.source_channels);
-    const std::int64_t parts = parts_of_bands(window, band);
-    const std::int64_t parts_floats = rounded_up(parts * weights, 16);
-    const Scratch scratch(queue, parts_floats + sum_bands_floats(window, band, queue));
-    sum_bands<1>(scratch.data, scratch.data + parts_floats, dy, x, window, band, queue);
-    return add_parts(dweight, scratch.data, parts, window, queue);
+    const BandSum<1> sum(window);
+    const Scratch scratch(queue, sum.floats(queue));
+    sum_bands(scratch.data, dy, x, sum, queue);
+    return add_parts(dweight, scratch.data, sum.parts, window, queue);
   }
   const Cut cut = cut_of(window);
   const std::int64_t tasks = s.groups * cut.chunks(), parts = parts_of(tasks, pixels);

@@ -9,6 +9,7 @@
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
+constexpr std::int64_t least_tasks = 16;  // of a convolution, where its shape has as many: for the threads
 constexpr std::int64_t cached_floats = std::int64_t{1} << 17;  // half of an L2 cache of 1 MB
 
 /// Rows of one frame of results, and what they see of the sources: (time tap, row, column, column_floats). Of
@@ -19,7 +20,9 @@ struct Band {
   std::int64_t source_rows, columns;  // staged
   std::int64_t row_floats, plane_floats, floats;
 
-  Band(const Window& w, std::int64_t floats_of_column) : column_floats(floats_of_column) {
+  /// At least `least_bands` in all frames together, where these have enough rows.
+  Band(const Window& w, std::int64_t floats_of_column, std::int64_t least_bands)
+      : column_floats(floats_of_column) {
     columns = (w.w.results - 1) * w.w.multiply + (w.w.taps - 1) * w.w.step + 1;
     row_floats = columns * column_floats;
     const std::int64_t window_rows = (w.h.taps - 1) * w.h.step + 1;
@@ -27,8 +30,11 @@ struct Band {
     const std::int64_t cached =
         (cached_floats / (all_rows < 1 ? 1 : all_rows) - window_rows) / w.h.multiply + 1;
     const std::int64_t most = least(w.h.taps < 8 ? 16 : 2 * w.h.taps, cached < 4 ? 4 : cached);
-    bands = blocks(w.h.results, most);
-    rows = bands ? blocks(w.h.results, bands) : 0;
+    const std::int64_t frames = w.batch * w.t.results;
+    const std::int64_t wanted = least(blocks(least_bands, frames < 1 ? 1 : frames), w.h.results);
+    const std::int64_t fewest = blocks(w.h.results, most);
+    rows = w.h.results ? blocks(w.h.results, fewest < wanted ? wanted : fewest) : 0;
+    bands = rows ? blocks(w.h.results, rows) : 0;
     source_rows = (rows - 1) * w.h.multiply + window_rows;
     plane_floats = source_rows * row_floats;
     // Tiles at the end of a row read on, and vectors write on.
@@ -86,8 +92,11 @@ void stage_row(float* to, const float* row, std::int64_t channels, const Window&
 
 /// How many stretches of 16 channels are staged at once, one after the other, so that memory is read in lines
 /// that lie together. Columns of other sizes hold all channels.
-constexpr int most_stretches = 4;
-FOVEA_INLINE int stretches_at_once(const Band& band) { return band.column_floats == 16 ? most_stretches : 1; }
+constexpr std::int64_t most_stretches = 4;
+/// As many as leave enough tasks, where each of `tasks` has all channels.
+FOVEA_INLINE std::int64_t stretches_at_once(const Window& w, std::int64_t tasks) {
+  return tasks * blocks(w.channels, 16 * most_stretches) < least_tasks ? 1 : most_stretches;
+}
 
 /// `channels` of the sources, from their first on, a stretch of band.column_floats after the other.
 void stage_band(float* to, const float* sources, std::int64_t channels, const Window& w, const Band& band,
@@ -138,14 +147,14 @@ struct Runs {
   }
 };
 
-/// A band of dy, 16 channels or the first of them, beside the staged sources; adds to a part (runs, length,
-/// channels).
+/// A band of dy, 16 channels or the first of them, beside the staged sources; the first of a part (runs,
+/// length, channels) or added to it.
 struct BandGradient {
   float* part;
   const float *dy, *staged;
   std::int64_t rows, pixels, channels;    // pixels: of a row; channels: from one of dy to the next
   std::int64_t row_stride, pixel_stride;  // of the staged sources
-  int lanes;
+  int lanes, kept;                        // kept: how many lanes of the part are added to, 0 of a new one
 };
 
 /// `runs` runs, `length` units of each.
@@ -177,7 +186,7 @@ void add_runs(const BandGradient& g, const std::int64_t* offsets, std::int64_t r
     FOVEA_UNROLL
     for (int j = 0; j < length; ++j) {
       float* to = g.part + (r * run_length + j) * g.channels;
-      store_first(to, add(F16::load_first(to, g.lanes), sum[r][j]), g.lanes);
+      store_first(to, add(F16::load_first(to, g.kept), sum[r][j]), g.lanes);
     }
   }
 }
@@ -250,50 +259,88 @@ inline void add_parts(float* dweight, float* parts, std::int64_t count, const Wi
   });
 }
 
-/// Into how many parts, by the shape alone, the sum over all bands is cut: fewer of large ones.
+/// Into how many parts, by the shape alone, the sum over all bands is cut: fewer of large ones, none of so
+/// few pixels that its memory would take longer than its sum.
 std::int64_t parts_of_bands(const Window& w, const Band& band) {
-  constexpr std::int64_t most_floats = std::int64_t{1} << 22;
+  constexpr std::int64_t most_floats = std::int64_t{1} << 22, least_pixels = 256;
   const std::int64_t weights = w.taps() * w.group_sources() * w.channels;
   const std::int64_t fit = most_floats / (weights < 1 ? 1 : weights);
-  return least(least(64, fit < 4 ? 4 : fit), w.batch * w.t.results * band.bands);
+  return least(least(64, fit < 4 ? 4 : fit),
+               least(w.batch * w.t.results * band.bands, blocks(w.pixels(), least_pixels)));
 }
 
-/// Memory of sum_bands.
-std::int64_t sum_bands_floats(const Window& w, const Band& band, const Queue& queue) {
-  return rounded_up(2 * w.taps(), 16) + worker_count(queue) * stretches_at_once(band) * band.floats;
-}
-
-/// parts (parts_of_bands, taps, units of a column, channels): each the sum over some bands. Units of 16 are
-/// channels of their own, each with its own slopes; of 1 all channels see all of them.
+/// How tasks divide the sum over some bands. Units of 16 are channels of their own, each with its own slopes,
+/// and a task has some of the channels; of 1 all channels see all of them, and a task has some of the runs.
 template <int unit>
-void sum_bands(float* parts, float* memory, const float* dy, const float* sources, const Window& w,
-               const Band& band, const Queue& queue) {
-  const Runs runs(w, band.column_floats / unit);
-  const std::int64_t bands = w.batch * w.t.results * band.bands, count = parts_of_bands(w, band);
-  const std::int64_t part_floats = w.taps() * (band.column_floats / unit) * w.channels;
-  const std::int64_t worker_floats = stretches_at_once(band) * band.floats;
-  auto* offsets = reinterpret_cast<std::int64_t*>(memory);
-  float* const workers = memory + rounded_up(2 * w.taps(), 16);
-  for (std::int64_t run = 0; run < runs.count; ++run) offsets[run] = runs.offset(run, w, band);
-  for_each_task(queue, count, [&](std::int64_t part, int worker) {
-    float* to = parts + part * part_floats;
-    float* staged = workers + worker * worker_floats;
-    for (std::int64_t i = 0; i < part_floats; ++i) to[i] = 0;
-    for (std::int64_t b = bands * part / count; b < bands * (part + 1) / count; ++b) {
-      const std::int64_t frame = b / band.bands, first = b % band.bands * band.rows;
-      const float* slopes = dy + (frame * w.h.results + first) * w.w.results * w.channels;
-      if (unit == 1) stage_band(staged, sources, w.source_channels, w, band, frame, first);
-      for (std::int64_t c = 0; c < w.channels; c += 16) {
-        const std::int64_t stretch = unit == 1 ? 0 : c / 16 % most_stretches;
-        if (unit == 16 && stretch == 0)
-          stage_band(staged, sources + c, least(16 * most_stretches, w.channels - c), w, band, frame, first);
-        add_band_gradient<unit>(
-            {to + c, slopes + c, staged + stretch * band.floats, least(band.rows, w.h.results - first),
-             w.w.results, w.channels, w.h.multiply * band.row_floats, band.pixel_floats(w),
-             static_cast<int>(least(16, w.channels - c))},
-            offsets, runs);
-      }
-    }
+struct BandSum {
+  const Window& w;
+  const Band band;
+  const Runs runs;
+  const std::int64_t parts;
+  const std::int64_t some_runs, some_channels;  // of a task
+
+  explicit BandSum(const Window& window)
+      : w(window),
+        band(w, unit == 1 ? w.source_channels : 16, unit == 1 ? least_tasks : 1),
+        runs(w, band.column_floats / unit),
+        parts(parts_of_bands(w, band)),
+        some_runs(unit == 1 ? blocks(runs.count, blocks(least_tasks, parts)) : runs.count),
+        some_channels(unit == 1 ? w.channels : 16 * stretches_at_once(w, parts)) {}
+
+  std::int64_t run_tasks() const { return blocks(runs.count, some_runs); }
+  std::int64_t channel_tasks() const { return blocks(w.channels, some_channels); }
+  std::int64_t part_floats() const { return w.taps() * (band.column_floats / unit) * w.channels; }
+  std::int64_t parts_floats() const { return rounded_up(parts * part_floats(), 16); }
+  std::int64_t offsets_floats() const { return rounded_up(2 * runs.count, 16); }
+  std::int64_t worker_floats() const { return (unit == 1 ? 1 : some_channels / 16) * band.floats; }
+  std::int64_t floats(const Queue& queue) const {
+    return parts_floats() + offsets_floats() + worker_count(queue) * worker_floats();
+  }
+};
+
+/// Adds a band to a part: the task's runs of the task's channels.
+template <int unit>
+void sum_band(float* part, float* staged, const float* dy, const float* sources, const BandSum<unit>& sum,
+              const std::int64_t* offsets, Range some_runs, Range channels, std::int64_t index, bool first) {
+  const Window& w = sum.w;
+  const Band& band = sum.band;
+  const std::int64_t frame = index / band.bands, row = index % band.bands * band.rows;
+  Runs runs = sum.runs;
+  runs.count = some_runs.size();
+  stage_band(staged, sources + (unit == 1 ? 0 : channels.begin),
+             unit == 1 ? w.source_channels : channels.size(), w, band, frame, row);
+  part += some_runs.begin * runs.length * w.channels;
+  dy += (frame * w.h.results + row) * w.w.results * w.channels;
+  for (std::int64_t c = channels.begin; c < channels.end; c += 16) {
+    const std::int64_t stretch = unit == 1 ? 0 : (c - channels.begin) / 16;
+    const int lanes = static_cast<int>(least(16, channels.end - c));
+    add_band_gradient<unit>(
+        {part + c, dy + c, staged + stretch * band.floats, least(band.rows, w.h.results - row), w.w.results,
+         w.channels, w.h.multiply * band.row_floats, band.pixel_floats(w), lanes, first ? 0 : lanes},
+        offsets + some_runs.begin, runs);
+  }
+}
+
+/// memory: parts (parts, taps, units of a column, channels), each the sum over some bands, then what the sum
+/// needs besides.
+template <int unit>
+void sum_bands(float* memory, const float* dy, const float* sources, const BandSum<unit>& sum,
+               const Queue& queue) {
+  const std::int64_t bands = sum.w.batch * sum.w.t.results * sum.band.bands;
+  const std::int64_t run_tasks = sum.run_tasks(), tasks = run_tasks * sum.channel_tasks();
+  auto* offsets = reinterpret_cast<std::int64_t*>(memory + sum.parts_floats());
+  float* const workers = memory + sum.parts_floats() + sum.offsets_floats();
+  for (std::int64_t run = 0; run < sum.runs.count; ++run)
+    offsets[run] = sum.runs.offset(run, sum.w, sum.band);
+  for_each_task(queue, sum.parts * tasks, [&](std::int64_t task, int worker) {
+    const std::int64_t part = task / tasks, run = task % run_tasks * sum.some_runs;
+    const std::int64_t channel = task % tasks / run_tasks * sum.some_channels;
+    const Range runs{run, least(run + sum.some_runs, sum.runs.count)},
+        channels{channel, least(channel + sum.some_channels, sum.w.channels)};
+    const std::int64_t begin = bands * part / sum.parts, end = bands * (part + 1) / sum.parts;
+    for (std::int64_t b = begin; b < end; ++b)
+      sum_band(memory + part * sum.part_floats(), workers + worker * sum.worker_floats(), dy, sources, sum,
+               offsets, runs, channels, b, b == begin);
   });
 }
 

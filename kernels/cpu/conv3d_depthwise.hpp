@@ -76,47 +76,44 @@ void pack_depthwise(float* packed, const float* weights, const Window& w) {
 /// results (+)= windows of sources times weights (C,1,taps).
 void convolve_depthwise(float* results, const float* sources, const float* weights, const Window& w,
                         const Onto& onto, const Queue& queue) {
-  const Band band(w, 16);
-  const std::int64_t taps = w.taps(), runs = blocks(w.channels, 16);
+  const std::int64_t frames = w.batch * w.t.results, taps = w.taps(), runs = blocks(w.channels, 16);
+  const std::int64_t stretches = stretches_at_once(w, frames * Band(w, 16, 1).bands);
+  const std::int64_t stretch_tasks = blocks(runs, stretches);
+  const Band band(w, 16, blocks(least_tasks, stretch_tasks));
   const std::int64_t offset_floats = rounded_up(taps, 16), packed_floats = runs * taps * 16;
-  const Scratch scratch(queue,
-                        offset_floats + packed_floats + worker_count(queue) * most_stretches * band.floats);
+  const Scratch scratch(queue, offset_floats + packed_floats + worker_count(queue) * stretches * band.floats);
   auto* offsets = reinterpret_cast<std::int32_t*>(scratch.data);
   float *packed = scratch.data + offset_floats, *workers = packed + packed_floats;
   for (std::int64_t tap = 0; tap < taps; ++tap)
     offsets[tap] = static_cast<std::int32_t>(
         band.tap_offset(w, tap / (w.h.taps * w.w.taps), tap / w.w.taps % w.h.taps, tap % w.w.taps));
   pack_depthwise(packed, weights, w);
-  for_each_task(queue, w.batch * w.t.results * band.bands, [&](std::int64_t task, int worker) {
-    const std::int64_t frame = task / band.bands, first = task % band.bands * band.rows;
+  for_each_task(queue, frames * band.bands * stretch_tasks, [&](std::int64_t task, int worker) {
+    const std::int64_t some = task % stretch_tasks * stretches * 16, band_task = task / stretch_tasks;
+    const std::int64_t frame = band_task / band.bands, first = band_task % band.bands * band.rows;
     const std::int64_t rows = least(band.rows, w.h.results - first);
-    float* const staged = workers + worker * most_stretches * band.floats;
-    for (std::int64_t c = 0; c < w.channels; c += 16) {
-      const std::int64_t lanes = least(16, w.channels - c);
-      const std::int64_t stretch = c / 16 % most_stretches;
-      if (stretch == 0)
-        stage_band(staged, sources + c, least(16 * most_stretches, w.channels - c), w, band, frame, first);
+    const std::int64_t channels = least(stretches * 16, w.channels - some);
+    float* const staged = workers + worker * stretches * band.floats;
+    stage_band(staged, sources + some, channels, w, band, frame, first);
+    for (std::int64_t c = some; c < some + channels; c += 16)
       for (std::int64_t r = 0; r < rows; ++r)
         depthwise_pixels(
             {results + (frame * w.h.results + first + r) * w.w.results * w.channels + c,
-             staged + stretch * band.floats + r * w.h.multiply * band.row_floats, packed + c * taps, offsets,
-             taps, w.channels, onto.from(c), static_cast<int>(lanes)},
+             staged + (c - some) / 16 * band.floats + r * w.h.multiply * band.row_floats, packed + c * taps,
+             offsets, taps, w.channels, onto.from(c), static_cast<int>(least(16, w.channels - c))},
             w.w.results, band.pixel_floats(w));
-    }
   });
 }
 
 /// dweight (C,1,kernel taps) from parts (taps, C).
 void grad_weight_depthwise(float* dweight, const float* dy, const float* x, const Window& w,
                            const Queue& queue) {
-  const Band band(w, 16);
-  const std::int64_t taps = w.taps(), parts = parts_of_bands(w, band), weights = taps * w.channels;
-  const std::int64_t parts_floats = rounded_up(parts * weights, 16);
-  const Scratch scratch(queue, parts_floats + sum_bands_floats(w, band, queue));
-  sum_bands<16>(scratch.data, scratch.data + parts_floats, dy, x, w, band, queue);
+  const BandSum<16> sum(w);
+  const Scratch scratch(queue, sum.floats(queue));
+  sum_bands(scratch.data, dy, x, sum, queue);
   Window one_group = w;  // whose parts are laid out so
   one_group.groups = one_group.source_channels = 1;
-  add_parts(dweight, scratch.data, parts, one_group, queue);
+  add_parts(dweight, scratch.data, sum.parts, one_group, queue);
 }
 
 }  // namespace
