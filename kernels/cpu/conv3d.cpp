@@ -7,6 +7,7 @@
 #include "kernels/cpu/conv3d_depthwise.hpp"
 #include "kernels/cpu/conv3d_direct.hpp"
 #include "kernels/cpu/conv3d_maps.hpp"
+#include "kernels/cpu/conv3d_planar.hpp"
 #include "kernels/cpu/conv3d_scatter.hpp"
 #include "kernels/cpu/conv3d_window.hpp"
 #include "kernels/cpu/gemm_tile.hpp"
@@ -170,25 +171,29 @@ void convolve(float* results, const float* sources, const float* weights, const 
   });
 }
 
+void convolve_windows(float* results, const float* sources, const float* weights, const Window& window,
+                      const Onto& onto, const Queue& queue) {
+  if (is_depthwise(window))
+    convolve_depthwise(results, sources, weights, window, onto, queue);
+  else if (is_planar(window))
+    convolve_planar(results, sources, weights, window, onto, queue);
+  else
+    convolve(results, sources, weights, window, onto, queue);
+}
+
 void forward(float* y, const float* x, const float* weight, const float* bias, const Conv3dShape& s,
              const Queue& queue) {
-  const Window window = forward_window(s);
-  if (is_depthwise(window))
-    convolve_depthwise(y, x, weight, window, {false, bias}, queue);
-  else
-    convolve(y, x, weight, window, {false, bias}, queue);
+  convolve_windows(y, x, weight, forward_window(s), {false, bias}, queue);
 }
 
 void grad_input(float* dx, const float* dy, const float* weight, const Conv3dShape& s, Write mode,
                 const Queue& queue) {
   const Window window = backward_window(s);
   const Scatter scatter(s);
-  if (is_depthwise(window))
-    convolve_depthwise(dx, dy, weight, window, {mode == Write::accumulate}, queue);
-  else if (scatter.pays())
+  if (scatter.pays() && !is_depthwise(window) && !is_planar(window))
     scatter_input_gradient(dx, dy, weight, scatter, mode, queue);
   else
-    convolve(dx, dy, weight, window, {mode == Write::accumulate}, queue);
+    convolve_windows(dx, dy, weight, window, {mode == Write::accumulate}, queue);
 }
 
 /// Parts of a sum over `count` pixels of which each of `tasks` tasks has one: enough for many threads, each

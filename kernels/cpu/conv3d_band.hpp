@@ -52,6 +52,16 @@ FOVEA_INLINE std::int64_t source_at(const WindowAxis& axis, std::int64_t place) 
   return place / axis.divide < axis.sources ? place / axis.divide : -1;
 }
 
+/// First source of the row that a frame of results sees through time tap kt, `row` rows below what its first
+/// row of results sees first; null where it does not exist.
+FOVEA_INLINE const float* band_row(const float* sources, const Window& w, std::int64_t frame, std::int64_t kt,
+                                   std::int64_t row) {
+  const std::int64_t t = w.t.source(frame % w.t.results, kt), h = source_at(w.h, row + w.h.offset);
+  if (t < 0 || h < 0) return nullptr;
+  return sources +
+         ((frame / w.t.results * w.t.sources + t) * w.h.sources + h) * w.w.sources * w.source_channels;
+}
+
 /// Columns from `low` on, before `high`: `channels` floats of as many pixels from `from` on, zeros behind
 /// them.
 void stage_columns(float* to, const float* from, std::int64_t low, std::int64_t high, std::int64_t channels,
@@ -101,19 +111,13 @@ FOVEA_INLINE std::int64_t stretches_at_once(const Window& w, std::int64_t tasks)
 /// `channels` of the sources, from their first on, a stretch of band.column_floats after the other.
 void stage_band(float* to, const float* sources, std::int64_t channels, const Window& w, const Band& band,
                 std::int64_t frame, std::int64_t first_row) {
-  const std::int64_t source_row = w.w.sources * w.source_channels;
-  for (std::int64_t kt = 0; kt < w.t.taps; ++kt) {
-    const std::int64_t at_t = w.t.source(frame % w.t.results, kt);
-    const float* plane = sources + (frame / w.t.results * w.t.sources + at_t) * w.h.sources * source_row;
+  for (std::int64_t kt = 0; kt < w.t.taps; ++kt)
     for (std::int64_t r = 0; r < band.source_rows; ++r) {
-      const std::int64_t at_h = source_at(w.h, first_row * w.h.multiply + w.h.offset + r);
-      const bool inside = at_t >= 0 && at_h >= 0;
+      const float* from = band_row(sources, w, frame, kt, first_row * w.h.multiply + r);
       float* row = to + kt * band.plane_floats + r * band.row_floats;
       for (std::int64_t c = 0; c < channels; c += band.column_floats, row += band.floats)
-        stage_row(row, inside ? plane + at_h * source_row + c : nullptr,
-                  least(band.column_floats, channels - c), w, band);
+        stage_row(row, from ? from + c : nullptr, least(band.column_floats, channels - c), w, band);
     }
-  }
   for (std::int64_t c = 0; c < channels; c += band.column_floats, to += band.floats)
     for (std::int64_t i = w.t.taps * band.plane_floats; i < band.floats; ++i) to[i] = 0;
 }

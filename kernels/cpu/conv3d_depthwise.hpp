@@ -2,6 +2,7 @@
 // of rows.
 #pragma once
 #include "kernels/cpu/conv3d_band.hpp"
+#include "kernels/cpu/conv3d_depthwise_maps.hpp"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
@@ -73,27 +74,37 @@ void pack_depthwise(float* packed, const float* weights, const Window& w) {
   }
 }
 
-/// results (+)= windows of sources times weights (C,1,taps).
-void convolve_depthwise(float* results, const float* sources, const float* weights, const Window& w,
-                        const Onto& onto, const Queue& queue) {
-  const std::int64_t frames = w.batch * w.t.results, taps = w.taps(), runs = blocks(w.channels, 16);
-  const std::int64_t stretches = stretches_at_once(w, frames * Band(w, 16, 1).bands);
-  const std::int64_t stretch_tasks = blocks(runs, stretches);
-  const Band band(w, 16, blocks(least_tasks, stretch_tasks));
-  const std::int64_t offset_floats = rounded_up(taps, 16), packed_floats = runs * taps * 16;
-  const Scratch scratch(queue, offset_floats + packed_floats + worker_count(queue) * stretches * band.floats);
-  auto* offsets = reinterpret_cast<std::int32_t*>(scratch.data);
-  float *packed = scratch.data + offset_floats, *workers = packed + packed_floats;
+/// How a convolution is cut into tasks: bands of rows, of some stretches of channels.
+struct DepthwiseBands {
+  std::int64_t stretches, stretch_tasks;
+  Band band;
+
+  explicit DepthwiseBands(const Window& w)
+      : stretches(stretches_at_once(w, w.batch * w.t.results * Band(w, 16, 1).bands)),
+        stretch_tasks(blocks(w.channels, stretches * 16)),
+        band(w, 16, blocks(least_tasks, stretch_tasks)) {}
+  std::int64_t worker_floats() const { return stretches * band.floats; }
+};
+
+/// results (+)= windows of sources times packed weights. `memory`: offsets of the taps, then that of workers.
+inline void convolve_depthwise_bands(float* results, float* memory, const float* sources, const float* packed,
+                                     const Window& w, const DepthwiseBands& cut, const Onto& onto,
+                                     const Queue& queue) {
+  const Band& band = cut.band;
+  const std::int64_t taps = w.taps();
+  auto* offsets = reinterpret_cast<std::int32_t*>(memory);
+  float* workers = memory + rounded_up(taps, 16);
   for (std::int64_t tap = 0; tap < taps; ++tap)
     offsets[tap] = static_cast<std::int32_t>(
         band.tap_offset(w, tap / (w.h.taps * w.w.taps), tap / w.w.taps % w.h.taps, tap % w.w.taps));
-  pack_depthwise(packed, weights, w);
-  for_each_task(queue, frames * band.bands * stretch_tasks, [&](std::int64_t task, int worker) {
-    const std::int64_t some = task % stretch_tasks * stretches * 16, band_task = task / stretch_tasks;
+  const std::int64_t tasks = w.batch * w.t.results * band.bands * cut.stretch_tasks;
+  for_each_task(queue, tasks, [&](std::int64_t task, int worker) {
+    const std::int64_t some = task % cut.stretch_tasks * cut.stretches * 16,
+                       band_task = task / cut.stretch_tasks;
     const std::int64_t frame = band_task / band.bands, first = band_task % band.bands * band.rows;
     const std::int64_t rows = least(band.rows, w.h.results - first);
-    const std::int64_t channels = least(stretches * 16, w.channels - some);
-    float* const staged = workers + worker * stretches * band.floats;
+    const std::int64_t channels = least(cut.stretches * 16, w.channels - some);
+    float* const staged = workers + worker * cut.worker_floats();
     stage_band(staged, sources + some, channels, w, band, frame, first);
     for (std::int64_t c = some; c < some + channels; c += 16)
       for (std::int64_t r = 0; r < rows; ++r)
@@ -105,14 +116,41 @@ void convolve_depthwise(float* results, const float* sources, const float* weigh
   });
 }
 
-/// dweight (C,1,kernel taps) from parts (taps, C).
-void grad_weight_depthwise(float* dweight, const float* dy, const float* x, const Window& w,
-                           const Queue& queue) {
+/// results (+)= windows of sources times weights (C,1,kernel taps).
+inline void convolve_depthwise(float* results, const float* sources, const float* weights, const Window& w,
+                               const Onto& onto, const Queue& queue) {
+  const Maps maps(w);
+  const DepthwiseBands cut(w);
+  const std::int64_t packed_floats = rounded_up(w.channels, 16) * w.taps();
+  const std::int64_t more = maps.small()
+                                ? SeenLists::floats(maps)
+                                : rounded_up(w.taps(), 16) + worker_count(queue) * cut.worker_floats();
+  const Scratch scratch(queue, packed_floats + more);
+  float* memory = scratch.data + packed_floats;
+  pack_depthwise(scratch.data, weights, w);
+  if (maps.small())
+    convolve_depthwise_maps(results, memory, sources, scratch.data, w, maps, onto, queue);
+  else
+    convolve_depthwise_bands(results, memory, sources, scratch.data, w, cut, onto, queue);
+}
+
+/// dweight (C,1,kernel taps) from parts (taps, C). Larger maps have rows that are long enough for the
+/// registers.
+inline void grad_weight_depthwise(float* dweight, const float* dy, const float* x, const Window& w,
+                                  const Queue& queue) {
+  constexpr std::int64_t most_summed_places = 16;
+  Window one_group = w;  // whose parts are laid out so
+  one_group.groups = one_group.source_channels = 1;
+  if (const Maps maps(w); maps.small() && maps.places <= most_summed_places) {
+    const DepthwiseMapSum sum(maps);
+    const Scratch scratch(queue,
+                          rounded_up(sum.parts * maps.taps * w.channels, 16) + SeenLists::floats(maps));
+    sum_depthwise_maps(scratch.data, dy, x, w, maps, sum, queue);
+    return add_parts(dweight, scratch.data, sum.parts, one_group, queue);
+  }
   const BandSum<16> sum(w);
   const Scratch scratch(queue, sum.floats(queue));
   sum_bands(scratch.data, dy, x, sum, queue);
-  Window one_group = w;  // whose parts are laid out so
-  one_group.groups = one_group.source_channels = 1;
   add_parts(dweight, scratch.data, sum.parts, one_group, queue);
 }
 

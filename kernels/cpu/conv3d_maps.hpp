@@ -37,7 +37,7 @@ struct Maps {
   /// Whether rows of results would be too short, or most taps on padding, for other ways. By the shape alone:
   /// sums are cut differently otherwise.
   bool small() const {
-    constexpr std::int64_t fewest = 16, most_places = 16, most_sources = 64;
+    constexpr std::int64_t fewest = 16, most_places = 36, most_sources = 64;
     return places == 1 || (count >= fewest && places <= most_places && source_places <= most_sources);
   }
 };
