@@ -245,7 +245,13 @@ void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dSh
   if (is_depthwise(window)) return grad_weight_depthwise(dweight, dy, x, window, queue);
   if (const Maps maps(window); maps.small()) return grad_weight_maps(dweight, dy, x, window, maps, queue);
   if (is_direct(window)) {
-    const BandSum<1> sum(window);
+    if (has_source_lanes(window)) {
+      const BandSum<Lanes::sources> sum(window);
+      const Scratch scratch(queue, sum.floats(queue));
+      sum_bands(scratch.data, dy, x, sum, queue);
+      return add_source_parts(dweight, scratch.data, sum, queue);
+    }
+    const BandSum<Lanes::results> sum(window);
     const Scratch scratch(queue, sum.floats(queue));
     sum_bands(scratch.data, dy, x, sum, queue);
     return add_parts(dweight, scratch.data, sum.parts, window, queue);

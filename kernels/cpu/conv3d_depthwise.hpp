@@ -1,7 +1,7 @@
 // Depthwise convolution: every channel by itself, channels as lanes, 16 of them at a time from a staged band
 // of rows.
 #pragma once
-#include "kernels/cpu/conv3d_band.hpp"
+#include "kernels/cpu/conv3d_band_sums.hpp"
 #include "kernels/cpu/conv3d_depthwise_maps.hpp"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
@@ -148,7 +148,7 @@ inline void grad_weight_depthwise(float* dweight, const float* dy, const float* 
     sum_depthwise_maps(scratch.data, dy, x, w, maps, sum, queue);
     return add_parts(dweight, scratch.data, sum.parts, one_group, queue);
   }
-  const BandSum<16> sum(w);
+  const BandSum<Lanes::both> sum(w);
   const Scratch scratch(queue, sum.floats(queue));
   sum_bands(scratch.data, dy, x, sum, queue);
   add_parts(dweight, scratch.data, sum.parts, one_group, queue);

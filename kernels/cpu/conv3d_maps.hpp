@@ -2,7 +2,7 @@
 // matrix product, read where they are, and only taps that see a source from there take part. Sums are chains
 // over those taps (results) and over the maps of a fixed chunk (weights), whatever the registers.
 #pragma once
-#include "kernels/cpu/conv3d_band.hpp"
+#include "kernels/cpu/conv3d_parts.hpp"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
