@@ -108,10 +108,16 @@ struct DepthwiseMapSum {
   }
 };
 
+/// Every sum fetches its share of the next chunk, which is read in strides of a map.
+FOVEA_INLINE void prefetch_share(const float* from, std::int64_t floats, std::int64_t share,
+                                 std::int64_t shares) {
+  prefetch(from, floats * share / shares, floats * (share + 1) / shares);
+}
+
 /// `memory`: the parts, then SeenLists.
 inline void sum_depthwise_maps(float* memory, const float* dy, const float* x, const Window& w,
                                const Maps& maps, const DepthwiseMapSum& sum, const Queue& queue) {
-  const std::int64_t part_floats = maps.taps * w.channels;
+  const std::int64_t part_floats = maps.taps * w.channels, shares = blocks(w.channels, 16) * maps.taps;
   const SeenLists seen(memory + rounded_up(sum.parts * part_floats, 16), w, maps, true);
   for_each_task(queue, sum.parts, [&](std::int64_t part, int) {
     const std::int64_t first = part * sum.maps, end = least(first + sum.maps, maps.count);
@@ -125,6 +131,10 @@ inline void sum_depthwise_maps(float* memory, const float* dy, const float* x, c
                    : depthwise_slope<true>)(dy + map * maps.floats + c, x + map * maps.source_floats + c,
                                             seen.list + seen.begin[tap], seen.list + seen.begin[tap + 1], w,
                                             maps, least(sum.chunk, end - map), lanes);
+          const std::int64_t share = c / 16 * maps.taps + tap;
+          prefetch_share(dy + (map + sum.chunk) * maps.floats, sum.chunk * maps.floats, share, shares);
+          prefetch_share(x + (map + sum.chunk) * maps.source_floats, sum.chunk * maps.source_floats, share,
+                         shares);
           float* to = memory + part * part_floats + tap * w.channels + c;
           store_first(to, add(F16::load_first(to, map > first ? lanes : 0), slope), lanes);
         }
