@@ -6,6 +6,8 @@
 
 #include "kernels/cpu/conv3d_depthwise.hpp"
 #include "kernels/cpu/conv3d_direct.hpp"
+#include "kernels/cpu/conv3d_maps.hpp"
+#include "kernels/cpu/conv3d_planar.hpp"
 #include "kernels/cpu/conv3d_scatter.hpp"
 #include "kernels/cpu/conv3d_window.hpp"
 #include "kernels/cpu/gemm_tile.hpp"
@@ -92,27 +94,20 @@ void gather(float* to, std::int64_t line, const float* sources, const Window& wi
   }
 }
 
-/// Where sources are as the product needs them: one tap, which every pixel sees at its own place.
-bool is_pointwise(const Window& w) {
-  const auto plain = [](const WindowAxis& axis) {
-    return axis.taps == 1 && axis.multiply == 1 && axis.offset == 0 && axis.divide == 1 &&
-           axis.results == axis.sources;
-  };
-  return plain(w.t) && plain(w.h) && plain(w.w);
-}
-
 /// Weights as panels [group][panel][tap, source channel][tile_columns].
 void pack_weights(float* packed, const float* weights, const Window& window, const Queue& queue) {
   const std::int64_t panels = blocks(window.group_channels(), tile_columns), taps = window.taps();
   for_each_task(queue, window.groups * panels, [&](std::int64_t task, int) {
     const std::int64_t group = task / panels, first = task % panels * tile_columns;
     float* to = packed + task * taps * window.group_sources() * tile_columns;
-    for (std::int64_t tap = 0; tap < taps; ++tap)
+    for (std::int64_t tap = 0; tap < taps; ++tap) {
+      const std::int64_t kernel_tap = window.kernel_tap(tap);
       for (std::int64_t source = 0; source < window.group_sources(); ++source, to += tile_columns)
         for (std::int64_t lane = 0; lane < tile_columns; ++lane)
           to[lane] = first + lane < window.group_channels()
-                         ? weights[window.weight(group, first + lane, source, tap)]
+                         ? weights[window.weight(group, first + lane, source, kernel_tap)]
                          : 0;
+    }
   });
 }
 
@@ -126,40 +121,14 @@ struct Piece {
   float *lines, *packed;  // memory of the worker
 };
 
-/// Whole tiles of pixels whose sources are read where they are; returns how many pixels that were.
-std::int64_t convolve_pointwise(const Piece& piece, const Window& window) {
-  const std::int64_t ks = window.group_sources(), channels = window.group_channels();
-  const std::int64_t end = piece.pixels.begin + piece.pixels.size() / tile_rows * tile_rows;
-  for (std::int64_t channel = 0; channel < channels; channel += tile_columns) {
-    const std::int64_t columns = least(tile_columns, channels - channel);
-    const auto multiply_some =
-        tile_vectors > 1 && columns <= 16 ? multiply_rows<1> : multiply_rows<tile_vectors>;
-    for (std::int64_t p = piece.pixels.begin; p < end; p += tile_rows)
-      multiply_some(piece.results + p * window.channels + channel, window.channels,
-                    piece.sources + p * window.source_channels, window.source_channels,
-                    piece.weights + channel * ks, ks, columns, piece.onto.from(channel));
-  }
-  return end - piece.pixels.begin;
-}
-
-void convolve_piece(Piece piece, const Window& window, const Cut& cut) {
+void convolve_piece(const Piece& piece, const Window& window, const Cut& cut) {
   const std::int64_t all_ks = cut.runs * cut.run_floats, channels = window.group_channels();
-  const bool pointwise = is_pointwise(window);
-  if (pointwise && cut.chunks() == 1) {
-    piece.pixels.begin += convolve_pointwise(piece, window);
-    if (piece.pixels.size() == 0) return;
-  }
   for (std::int64_t chunk = 0; chunk < cut.chunks(); ++chunk) {
     const Range runs = cut.chunk(chunk);
     const std::int64_t ks = runs.size() * cut.run_floats, line = ks + slack;
     const std::int64_t panel_stride = tile_rows * ks + slack;
-    if (pointwise) {
-      pack<tile_rows>(piece.packed, panel_stride, {piece.sources, window.source_channels, 1}, piece.pixels,
-                      {0, ks});
-    } else {
-      gather(piece.lines, line, piece.sources, window, piece.pixels, runs, cut);
-      pack<tile_rows>(piece.packed, panel_stride, {piece.lines, line, 1}, {0, piece.pixels.size()}, {0, ks});
-    }
+    gather(piece.lines, line, piece.sources, window, piece.pixels, runs, cut);
+    pack<tile_rows>(piece.packed, panel_stride, {piece.lines, line, 1}, {0, piece.pixels.size()}, {0, ks});
     for (std::int64_t channel = 0; channel < channels; channel += tile_columns)
       multiply_panel(piece.results + piece.pixels.begin * window.channels + channel, window.channels,
                      piece.packed, panel_stride,
@@ -178,12 +147,15 @@ void convolve(float* results, const float* sources, const float* weights, const 
   const std::int64_t group_weights = rounded_up(window.group_channels(), tile_columns) * ks;
   const std::int64_t lines_floats = most_task_rows * (cut.chunk_floats() + slack);
   const std::int64_t worker_floats = lines_floats + packed_a_floats(cut.chunk_floats());
+  const Maps maps(window);
   const bool direct = is_direct(window);
-  const Scratch scratch(queue,
-                        window.groups * group_weights +
-                            (direct ? direct_floats(window, queue) : worker_count(queue) * worker_floats));
+  const std::int64_t more = maps.small() ? SeenLists::floats(maps)
+                            : direct     ? direct_floats(window, queue)
+                                         : worker_count(queue) * worker_floats;
+  const Scratch scratch(queue, window.groups * group_weights + more);
   float* workers = scratch.data + window.groups * group_weights;
   pack_weights(scratch.data, weights, window, queue);
+  if (maps.small()) return convolve_maps(results, workers, sources, scratch.data, window, maps, onto, queue);
   if (direct) return convolve_direct(results, workers, sources, scratch.data, window, onto, queue);
   for_each_task(queue, window.groups * pieces, [&](std::int64_t task, int worker) {
     const std::int64_t group = task / pieces, first = task % pieces * most_task_rows;
@@ -199,25 +171,29 @@ void convolve(float* results, const float* sources, const float* weights, const 
   });
 }
 
+void convolve_windows(float* results, const float* sources, const float* weights, const Window& window,
+                      const Onto& onto, const Queue& queue) {
+  if (is_depthwise(window))
+    convolve_depthwise(results, sources, weights, window, onto, queue);
+  else if (is_planar(window))
+    convolve_planar(results, sources, weights, window, onto, queue);
+  else
+    convolve(results, sources, weights, window, onto, queue);
+}
+
 void forward(float* y, const float* x, const float* weight, const float* bias, const Conv3dShape& s,
              const Queue& queue) {
-  const Window window = forward_window(s);
-  if (is_depthwise(window))
-    convolve_depthwise(y, x, weight, window, {false, bias}, queue);
-  else
-    convolve(y, x, weight, window, {false, bias}, queue);
+  convolve_windows(y, x, weight, forward_window(s), {false, bias}, queue);
 }
 
 void grad_input(float* dx, const float* dy, const float* weight, const Conv3dShape& s, Write mode,
                 const Queue& queue) {
   const Window window = backward_window(s);
   const Scatter scatter(s);
-  if (is_depthwise(window))
-    convolve_depthwise(dx, dy, weight, window, {mode == Write::accumulate}, queue);
-  else if (scatter.pays())
+  if (scatter.pays() && !is_depthwise(window) && !is_planar(window))
     scatter_input_gradient(dx, dy, weight, scatter, mode, queue);
   else
-    convolve(dx, dy, weight, window, {mode == Write::accumulate}, queue);
+    convolve_windows(dx, dy, weight, window, {mode == Write::accumulate}, queue);
 }
 
 /// Parts of a sum over `count` pixels of which each of `tasks` tasks has one: enough for many threads, each
@@ -236,56 +212,7 @@ struct WeightPiece {
   float *lines, *packed_lines, *packed_dy;  // memory of the worker
 };
 
-constexpr int tile_third = tile_rows % 3 == 0 ? tile_rows / 3 : 1;
-constexpr std::int64_t pointwise_pixels = 64;  // both factors stay in the L1 cache
-
-/// Whether pixels and their slopes are lines of both factors as they are, in whole tiles of any instruction
-/// set: sums are cut differently otherwise.
-bool multiplies_pixels(const Window& window) {
-  constexpr int channels = 4;
-  static_assert(channels % tile_third == 0);
-  return is_pointwise(window) && window.groups == 1 && window.source_channels % channels == 0 &&
-         window.channels % 16 == 0;
-}
-
-template <int rows>
-void add_pixel_tile(const WeightPiece& piece, const Window& window, std::int64_t row, Range pixels,
-                    const Onto& onto) {
-  const Steps steps{window.source_channels, window.channels};
-  const float *from = piece.sources + pixels.begin * steps.a + row, *dy = piece.dy + pixels.begin * steps.b;
-  float* part = piece.part + row * steps.b;
-  for (std::int64_t column = 0; column < steps.b; column += tile_columns)
-    if (steps.b - column >= tile_columns)
-      multiply_tile<tile_vectors, rows>(part + column, steps.b, from, dy + column, pixels.size(), rows,
-                                        tile_columns, onto, steps);
-    else
-      multiply_tile<1, rows>(part + column, steps.b, from, dy + column, pixels.size(), rows, 16, onto, steps);
-}
-
-/// Asks for floats that are needed soon, while others are multiplied.
-FOVEA_INLINE void prefetch(const float* from, std::int64_t begin, std::int64_t end) {
-  for (std::int64_t i = begin; i < end; i += 16) __builtin_prefetch(from + i);
-}
-
-/// Every tile of rows fetches its share of the next pixels.
-void add_pixels(const WeightPiece& piece, const Window& window) {
-  for (std::int64_t first = piece.pixels.begin; first < piece.pixels.end; first += pointwise_pixels) {
-    const Range pixels{first, least(first + pointwise_pixels, piece.pixels.end)};
-    const Onto onto{first > piece.pixels.begin};
-    std::int64_t row = 0;
-    for (; row + tile_rows <= window.source_channels; row += tile_rows) {
-      const std::int64_t begin = row * pointwise_pixels, end = begin + tile_rows * pointwise_pixels;
-      prefetch(piece.sources + pixels.end * window.source_channels, begin, end);
-      prefetch(piece.dy + pixels.end * window.channels, begin, end);
-      add_pixel_tile<tile_rows>(piece, window, row, pixels, onto);
-    }
-    for (; row < window.source_channels; row += tile_third)
-      add_pixel_tile<tile_third>(piece, window, row, pixels, onto);
-  }
-}
-
 void add_weight_piece(const WeightPiece& piece, const Window& window, const Cut& cut, Range runs) {
-  if (multiplies_pixels(window) && cut.chunks() == 1) return add_pixels(piece, window);
   const std::int64_t rows = runs.size() * cut.run_floats, line = rows + slack;
   const std::int64_t columns = window.group_channels();
   float* part = piece.part + runs.begin * cut.run_floats * columns;
@@ -306,39 +233,28 @@ void add_weight_piece(const WeightPiece& piece, const Window& window, const Cut&
   }
 }
 
-/// dweight (O,I/G,taps) = sum of parts (G,taps,I/G,O/G).
-void add_parts(float* dweight, const float* parts, std::int64_t count, const Window& window,
-               const Queue& queue) {
-  const std::int64_t sources = window.group_sources(), taps = window.taps(), row = sources * taps;
-  const std::int64_t channels = window.group_channels();
-  for_each_task(queue, window.channels, [&](std::int64_t o, int) {
-    const float* group = parts + o / channels * channels * row + o % channels;
-    for (std::int64_t i = 0; i < sources; ++i)
-      for (std::int64_t tap = 0; tap < taps; ++tap) {
-        const float* from = group + (tap * sources + i) * channels;
-        float sum = *from;
-        for (std::int64_t part = 1; part < count; ++part) sum += from[part * window.channels * row];
-        dweight[o * row + i * taps + tap] = sum;
-      }
-  });
-}
-
 void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dShape& s, const Queue& queue) {
   const Window window = forward_window(s);
   const std::int64_t pixels = window.pixels(),
                      weights = s.out_channels * window.group_sources() * window.taps();
   if (pixels == 0) {
-    for (std::int64_t i = 0; i < weights; ++i) dweight[i] = 0;
+    const std::int64_t all = s.out_channels * window.group_sources() * window.kernel_taps();
+    for (std::int64_t i = 0; i < all; ++i) dweight[i] = 0;
     return;
   }
   if (is_depthwise(window)) return grad_weight_depthwise(dweight, dy, x, window, queue);
+  if (const Maps maps(window); maps.small()) return grad_weight_maps(dweight, dy, x, window, maps, queue);
   if (is_direct(window)) {
-    const Band band(window, window.source_channels);
-    const std::int64_t parts = parts_of_bands(window, band);
-    const std::int64_t parts_floats = rounded_up(parts * weights, 16);
-    const Scratch scratch(queue, parts_floats + sum_bands_floats(window, band, queue));
-    sum_bands<1>(scratch.data, scratch.data + parts_floats, dy, x, window, band, queue);
-    return add_parts(dweight, scratch.data, parts, window, queue);
+    if (has_source_lanes(window)) {
+      const BandSum<Lanes::sources> sum(window);
+      const Scratch scratch(queue, sum.floats(queue));
+      sum_bands(scratch.data, dy, x, sum, queue);
+      return add_source_parts(dweight, scratch.data, sum, queue);
+    }
+    const BandSum<Lanes::results> sum(window);
+    const Scratch scratch(queue, sum.floats(queue));
+    sum_bands(scratch.data, dy, x, sum, queue);
+    return add_parts(dweight, scratch.data, sum.parts, window, queue);
   }
   const Cut cut = cut_of(window);
   const std::int64_t tasks = s.groups * cut.chunks(), parts = parts_of(tasks, pixels);

@@ -1,7 +1,8 @@
 // Depthwise convolution: every channel by itself, channels as lanes, 16 of them at a time from a staged band
 // of rows.
 #pragma once
-#include "kernels/cpu/conv3d_band.hpp"
+#include "kernels/cpu/conv3d_band_sums.hpp"
+#include "kernels/cpu/conv3d_depthwise_maps.hpp"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
@@ -65,60 +66,92 @@ void depthwise_pixels(const DepthwiseRow& row, std::int64_t pixels, std::int64_t
 /// packed (runs of 16 channels, taps, 16) <- weights (C,1,taps), zeros for channels that do not exist.
 void pack_depthwise(float* packed, const float* weights, const Window& w) {
   const std::int64_t taps = w.taps();
-  for (std::int64_t c = 0; c < rounded_up(w.channels, 16); ++c)
-    for (std::int64_t tap = 0; tap < taps; ++tap)
-      packed[(c / 16 * taps + tap) * 16 + c % 16] = c < w.channels ? weights[w.weight(c, 0, 0, tap)] : 0;
+  for (std::int64_t tap = 0; tap < taps; ++tap) {
+    const std::int64_t kernel_tap = w.kernel_tap(tap);
+    for (std::int64_t c = 0; c < rounded_up(w.channels, 16); ++c)
+      packed[(c / 16 * taps + tap) * 16 + c % 16] =
+          c < w.channels ? weights[w.weight(c, 0, 0, kernel_tap)] : 0;
+  }
 }
 
-/// results (+)= windows of sources times weights (C,1,taps).
-void convolve_depthwise(float* results, const float* sources, const float* weights, const Window& w,
-                        const Onto& onto, const Queue& queue) {
-  const Band band(w, 16);
-  const std::int64_t taps = w.taps(), runs = blocks(w.channels, 16);
-  const std::int64_t offset_floats = rounded_up(taps, 16), packed_floats = runs * taps * 16;
-  const Scratch scratch(queue,
-                        offset_floats + packed_floats + worker_count(queue) * most_stretches * band.floats);
-  auto* offsets = reinterpret_cast<std::int32_t*>(scratch.data);
-  float *packed = scratch.data + offset_floats, *workers = packed + packed_floats;
+/// How a convolution is cut into tasks: bands of rows, of some stretches of channels.
+struct DepthwiseBands {
+  std::int64_t stretches, stretch_tasks;
+  Band band;
+
+  explicit DepthwiseBands(const Window& w)
+      : stretches(stretches_at_once(w, w.batch * w.t.results * Band(w, 16, 1).bands)),
+        stretch_tasks(blocks(w.channels, stretches * 16)),
+        band(w, 16, blocks(least_tasks, stretch_tasks)) {}
+  std::int64_t worker_floats() const { return stretches * band.floats; }
+};
+
+/// results (+)= windows of sources times packed weights. `memory`: offsets of the taps, then that of workers.
+inline void convolve_depthwise_bands(float* results, float* memory, const float* sources, const float* packed,
+                                     const Window& w, const DepthwiseBands& cut, const Onto& onto,
+                                     const Queue& queue) {
+  const Band& band = cut.band;
+  const std::int64_t taps = w.taps();
+  auto* offsets = reinterpret_cast<std::int32_t*>(memory);
+  float* workers = memory + rounded_up(taps, 16);
   for (std::int64_t tap = 0; tap < taps; ++tap)
     offsets[tap] = static_cast<std::int32_t>(
         band.tap_offset(w, tap / (w.h.taps * w.w.taps), tap / w.w.taps % w.h.taps, tap % w.w.taps));
-  pack_depthwise(packed, weights, w);
-  for_each_task(queue, w.batch * w.t.results * band.bands, [&](std::int64_t task, int worker) {
-    const std::int64_t frame = task / band.bands, first = task % band.bands * band.rows;
+  const std::int64_t tasks = w.batch * w.t.results * band.bands * cut.stretch_tasks;
+  for_each_task(queue, tasks, [&](std::int64_t task, int worker) {
+    const std::int64_t some = task % cut.stretch_tasks * cut.stretches * 16,
+                       band_task = task / cut.stretch_tasks;
+    const std::int64_t frame = band_task / band.bands, first = band_task % band.bands * band.rows;
     const std::int64_t rows = least(band.rows, w.h.results - first);
-    float* const staged = workers + worker * most_stretches * band.floats;
-    for (std::int64_t c = 0; c < w.channels; c += 16) {
-      const std::int64_t lanes = least(16, w.channels - c);
-      const std::int64_t stretch = c / 16 % most_stretches;
-      if (stretch == 0)
-        stage_band(staged, sources + c, least(16 * most_stretches, w.channels - c), w, band, frame, first);
+    const std::int64_t channels = least(cut.stretches * 16, w.channels - some);
+    float* const staged = workers + worker * cut.worker_floats();
+    stage_band(staged, sources + some, channels, w, band, frame, first);
+    for (std::int64_t c = some; c < some + channels; c += 16)
       for (std::int64_t r = 0; r < rows; ++r)
         depthwise_pixels(
             {results + (frame * w.h.results + first + r) * w.w.results * w.channels + c,
-             staged + stretch * band.floats + r * w.h.multiply * band.row_floats, packed + c * taps, offsets,
-             taps, w.channels, onto.from(c), static_cast<int>(lanes)},
+             staged + (c - some) / 16 * band.floats + r * w.h.multiply * band.row_floats, packed + c * taps,
+             offsets, taps, w.channels, onto.from(c), static_cast<int>(least(16, w.channels - c))},
             w.w.results, band.pixel_floats(w));
-    }
   });
 }
 
-/// dweight (C,1,taps) from parts (taps, C).
-void grad_weight_depthwise(float* dweight, const float* dy, const float* x, const Window& w,
-                           const Queue& queue) {
-  const Band band(w, 16);
-  const std::int64_t taps = w.taps(), parts = parts_of_bands(w, band), weights = taps * w.channels;
-  const std::int64_t parts_floats = rounded_up(parts * weights, 16);
-  const Scratch scratch(queue, parts_floats + sum_bands_floats(w, band, queue));
-  sum_bands<16>(scratch.data, scratch.data + parts_floats, dy, x, w, band, queue);
-  for_each_task(queue, taps, [&](std::int64_t tap, int) {
-    for (std::int64_t c = 0; c < w.channels; ++c) {
-      float sum = 0;
-      for (std::int64_t part = 0; part < parts; ++part)
-        sum += scratch.data[part * weights + tap * w.channels + c];
-      dweight[c * taps + tap] = sum;
-    }
-  });
+/// results (+)= windows of sources times weights (C,1,kernel taps).
+inline void convolve_depthwise(float* results, const float* sources, const float* weights, const Window& w,
+                               const Onto& onto, const Queue& queue) {
+  const Maps maps(w);
+  const DepthwiseBands cut(w);
+  const std::int64_t packed_floats = rounded_up(w.channels, 16) * w.taps();
+  const std::int64_t more = maps.small()
+                                ? SeenLists::floats(maps)
+                                : rounded_up(w.taps(), 16) + worker_count(queue) * cut.worker_floats();
+  const Scratch scratch(queue, packed_floats + more);
+  float* memory = scratch.data + packed_floats;
+  pack_depthwise(scratch.data, weights, w);
+  if (maps.small())
+    convolve_depthwise_maps(results, memory, sources, scratch.data, w, maps, onto, queue);
+  else
+    convolve_depthwise_bands(results, memory, sources, scratch.data, w, cut, onto, queue);
+}
+
+/// dweight (C,1,kernel taps) from parts (taps, C). Larger maps have rows that are long enough for the
+/// registers.
+inline void grad_weight_depthwise(float* dweight, const float* dy, const float* x, const Window& w,
+                                  const Queue& queue) {
+  constexpr std::int64_t most_summed_places = 16;
+  Window one_group = w;  // whose parts are laid out so
+  one_group.groups = one_group.source_channels = 1;
+  if (const Maps maps(w); maps.small() && maps.places <= most_summed_places) {
+    const DepthwiseMapSum sum(maps);
+    const Scratch scratch(queue,
+                          rounded_up(sum.parts * maps.taps * w.channels, 16) + SeenLists::floats(maps));
+    sum_depthwise_maps(scratch.data, dy, x, w, maps, sum, queue);
+    return add_parts(dweight, scratch.data, sum.parts, one_group, queue);
+  }
+  const BandSum<Lanes::both> sum(w);
+  const Scratch scratch(queue, sum.floats(queue));
+  sum_bands(scratch.data, dy, x, sum, queue);
+  add_parts(dweight, scratch.data, sum.parts, one_group, queue);
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ constexpr std::int64_t most_staged_floats = std::int64_t{1} << 22;  // of a band
 bool is_direct(const Window& w) {
   const bool plain = w.t.divide == 1 && w.h.divide == 1 && w.w.divide == 1;
   return w.groups == 1 && w.taps() > 1 && plain &&
-         w.t.taps * Band(w, w.source_channels).plane_floats <= most_staged_floats;
+         w.t.taps * Band(w, w.source_channels, 1).plane_floats <= most_staged_floats;
 }
 
 /// Where the source of every product lies from that of the first: (time, row, column of the tap, channel).
@@ -89,13 +89,13 @@ DirectRow direct_row_of(std::int64_t stride) {
 /// Memory of convolve_direct.
 std::int64_t direct_floats(const Window& w, const Queue& queue) {
   return rounded_up(w.taps() * w.source_channels, 16) +
-         worker_count(queue) * Band(w, w.source_channels).floats;
+         worker_count(queue) * Band(w, w.source_channels, least_tasks).floats;
 }
 
 /// results (+)= windows of sources times `packed` weights, panels [tap, source channel][tile_columns].
 void convolve_direct(float* results, float* memory, const float* sources, const float* packed,
                      const Window& w, const Onto& onto, const Queue& queue) {
-  const Band band(w, w.source_channels);
+  const Band band(w, w.source_channels, least_tasks);
   const std::int64_t ks = w.taps() * w.source_channels, offset_floats = rounded_up(ks, 16);
   auto* offsets = reinterpret_cast<std::int32_t*>(memory);
   fill_offsets(offsets, w, band);

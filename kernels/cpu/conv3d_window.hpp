@@ -11,6 +11,7 @@ namespace {
 struct WindowAxis {
   std::int64_t results, sources, taps;
   std::int64_t multiply, offset, step, divide;  // source = (result * multiply + offset + tap * step) / divide
+  std::int64_t kernel, first = 0;               // taps of the weights, and which of them the first tap is
 
   /// -1 where a tap falls on padding or between the strides.
   FOVEA_INLINE std::int64_t source(std::int64_t result, std::int64_t tap) const {
@@ -50,21 +51,45 @@ struct Window {
     return sources +
            ((p.frame / t.results * t.sources + at_t) * h.sources + at_h) * w.sources * source_channels;
   }
+  FOVEA_INLINE std::int64_t kernel_taps() const { return t.kernel * h.kernel * w.kernel; }
+  /// Which tap of the weights a tap is.
+  FOVEA_INLINE std::int64_t kernel_tap(std::int64_t tap) const {
+    const std::int64_t row = tap / w.taps;
+    const std::int64_t ahead =
+        ((row / h.taps + t.first) * h.kernel + row % h.taps + h.first) * w.kernel + tap % w.taps + w.first;
+    return reversed ? kernel_taps() - 1 - ahead : ahead;
+  }
   /// Weight (output, input, tap) in PyTorch's order for a channel of a group, a source channel of it and a
-  /// tap.
+  /// tap of the weights.
   FOVEA_INLINE std::int64_t weight(std::int64_t group, std::int64_t channel, std::int64_t source,
-                                   std::int64_t tap) const {
+                                   std::int64_t kernel_tap) const {
     const std::int64_t o = reversed ? group * group_sources() + source : group * group_channels() + channel;
-    return reversed ? (o * group_channels() + channel) * taps() + taps() - 1 - tap
-                    : (o * group_sources() + source) * taps() + tap;
+    const std::int64_t pair = reversed ? o * group_channels() + channel : o * group_sources() + source;
+    return pair * kernel_taps() + kernel_tap;
   }
 };
 
+/// Without the taps at both ends that no result sees a source through; one is left in any case.
+inline WindowAxis trimmed(WindowAxis a) {
+  const auto sees = [&](std::int64_t tap) {
+    const std::int64_t at = a.offset + tap * a.step;
+    return at + (a.results - 1) * a.multiply >= 0 && at <= (a.sources - 1) * a.divide;
+  };
+  while (a.taps > 1 && !sees(a.taps - 1)) --a.taps;
+  while (a.taps > 1 && !sees(0)) {
+    --a.taps;
+    ++a.first;
+    a.offset += a.step;
+  }
+  return a;
+}
+
 FOVEA_INLINE WindowAxis forward_axis(const ConvAxis& a) {
-  return {a.out, a.in, a.kernel, a.stride, -a.pad, a.dilation, 1};
+  return trimmed({a.out, a.in, a.kernel, a.stride, -a.pad, a.dilation, 1, a.kernel});
 }
 FOVEA_INLINE WindowAxis backward_axis(const ConvAxis& a) {
-  return {a.in, a.out, a.kernel, 1, a.pad - (a.kernel - 1) * a.dilation, a.dilation, a.stride};
+  return trimmed(
+      {a.in, a.out, a.kernel, 1, a.pad - (a.kernel - 1) * a.dilation, a.dilation, a.stride, a.kernel});
 }
 
 FOVEA_INLINE Window forward_window(const Conv3dShape& s) {
