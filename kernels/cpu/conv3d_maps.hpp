@@ -107,6 +107,8 @@ void multiply_maps(const MapTile& t, std::int64_t map) {
     for (int r = 0; r < rows; r += together)
       from[r / together] = t.sources + (map + r) * t.source_floats + seen->source * t.source_channels;
     for (std::int64_t k = 0; k < t.ks; ++k, weights += tile_columns) {
+      if (k % 16 == 0)  // the next maps
+        for (int r = 0; r < rows; ++r) __builtin_prefetch(from[0] + (rows + r) * t.source_floats + k);
       F16 line[vectors];
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) line[v] = F16::load(weights + 16 * v);

@@ -139,61 +139,27 @@ FOVEA_INLINE void store_tile(float* c, std::int64_t c_stride, const F16 (&sum)[m
   }
 }
 
-/// From one k to the next of A and of B.
-struct Steps {
-  std::int64_t a = tile_rows, b = tile_columns;
-};
-
-/// A tile of C from lines of A (rows next to each other) and of B, those of packed panels or others; the
-/// first `rows` and `columns` of it exist.
-template <int vectors, int tile = tile_rows>
-void multiply_tile(float* c, std::int64_t c_stride, const float* a, const float* b, std::int64_t ks,
-                   std::int64_t rows, std::int64_t columns, const Onto& onto, const Steps& steps = {}) {
-  F16 sum[tile][vectors];
-#pragma GCC unroll 24
-  for (int r = 0; r < tile; ++r)
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) sum[r][v] = F16::zero();
-  for (std::int64_t k = 0; k < ks; ++k, a += steps.a, b += steps.b) {
-    F16 line[vectors];
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) line[v] = F16::load(b + 16 * v);
-#pragma GCC unroll 24
-    for (int r = 0; r < tile; ++r) {
-      const F16 left = F16::broadcast(a[r]);
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) sum[r][v] = madd(left, line[v], sum[r][v]);
-    }
-  }
-  store_tile<tile, vectors>(c, c_stride, sum, rows, columns, onto);
-}
-
-/// The same with tile_rows rows of A where they are, `a_stride` floats apart.
+/// A tile of C from lines of a panel of A and one of B; the first `rows` and `columns` of it exist.
 template <int vectors>
-void multiply_rows(float* c, std::int64_t c_stride, const float* a, std::int64_t a_stride, const float* b,
-                   std::int64_t ks, std::int64_t columns, const Onto& onto) {
-  constexpr int together = tile_rows % 3 == 0 ? 3 : 1;  // rows addressed from one register
+void multiply_tile(float* c, std::int64_t c_stride, const float* a, const float* b, std::int64_t ks,
+                   std::int64_t rows, std::int64_t columns, const Onto& onto) {
   F16 sum[tile_rows][vectors];
-  const float* first[tile_rows / together];
 #pragma GCC unroll 24
   for (int r = 0; r < tile_rows; ++r)
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) sum[r][v] = F16::zero();
-  for (int r = 0; r < tile_rows; r += together) first[r / together] = a + r * a_stride;
-  for (std::int64_t k = 0; k < ks; ++k, b += tile_columns) {
-    if (k % 16 == 0)  // the next rows
-      for (int r = 0; r < tile_rows; ++r) __builtin_prefetch(a + (tile_rows + r) * a_stride + k);
+  for (std::int64_t k = 0; k < ks; ++k, a += tile_rows, b += tile_columns) {
     F16 line[vectors];
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) line[v] = F16::load(b + 16 * v);
 #pragma GCC unroll 24
     for (int r = 0; r < tile_rows; ++r) {
-      const F16 left = F16::broadcast(first[r / together][k + r % together * a_stride]);
+      const F16 left = F16::broadcast(a[r]);
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) sum[r][v] = madd(left, line[v], sum[r][v]);
     }
   }
-  store_tile<tile_rows, vectors>(c, c_stride, sum, tile_rows, columns, onto);
+  store_tile<tile_rows, vectors>(c, c_stride, sum, rows, columns, onto);
 }
 
 /// Rows of C = or += packed rows of A (panels `a_stride` apart) times one panel of B.
