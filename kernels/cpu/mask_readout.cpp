@@ -198,15 +198,27 @@ void activate(float* y, const float* z, const float* scale, const float* bias, c
   });
 }
 
-/// sum = or += the partial sums of all blocks; `partial` is [block][vector][2][16].
-void finish_sums(float* to, const Wide16* partial, std::int64_t blocks, std::int64_t neurons, Write mode) {
+/// Sums of a vector of neurons over the rows of a block.
+struct RowSums {
+  Wide16 scale, bias;
+};
+
+/// to = or += the sums of all blocks, `sums` being [block][vector].
+template <class Sum>
+void finish_sums(float* to, const RowSums* sums, const Sum& sum_of, std::int64_t blocks, std::int64_t neurons,
+                 Write mode, const Queue& queue) {
   const std::int64_t vectors = (neurons + 15) / 16;
-  for (std::int64_t n = 0; n < neurons; ++n) {
-    double sum = mode == Write::accumulate ? static_cast<double>(to[n]) : 0;
-    for (std::int64_t block = 0; block < blocks; ++block)
-      sum += partial[2 * (block * vectors + n / 16)].v[n % 16];
-    to[n] = static_cast<float>(sum);
-  }
+  for_each_chunk(queue, neurons, 256, [&](std::int64_t begin, std::int64_t end, std::int64_t, int) {
+    for_each_vector(begin, end, [&](std::int64_t n, auto part) {
+      Wide16 sum{};
+      if (mode == Write::accumulate) sum = widened(part.load(to + n));
+      for (std::int64_t block = 0; block < blocks; ++block) {
+        const Wide16 own = sum_of(sums[block * vectors + n / 16]);
+        sum = each_part([&](int i) { return sum.v[i] + own.v[i]; });
+      }
+      part.save(to + n, narrowed(sum));
+    });
+  });
 }
 
 /// Per-neuron sums are taken in double precision: slopes of a correlation loss nearly cancel in them.
@@ -214,36 +226,32 @@ void grad_activate(float* dz, float* dscale, float* dbias, const float* dy, cons
                    const float* scale, const float* bias, const MaskReadoutShape& s, Write scale_mode,
                    Write bias_mode, const Queue& queue) {
   const std::int64_t blocks = (s.rows + block_rows - 1) / block_rows, vectors = (s.neurons + 15) / 16;
-  const Scratch memory(queue,
-                       2 * blocks * vectors * static_cast<std::int64_t>(sizeof(Wide16) / sizeof(float)));
-  auto* const sums = reinterpret_cast<Wide16*>(memory.data);
+  const Scratch memory(queue, blocks * vectors * static_cast<std::int64_t>(sizeof(RowSums) / sizeof(float)));
+  auto* const sums = reinterpret_cast<RowSums*>(memory.data);
   for_each_chunk(
       queue, s.rows, block_rows, [&](std::int64_t begin, std::int64_t end, std::int64_t block, int) {
+        RowSums* const own = sums + block * vectors;
+        for (std::int64_t i = 0; i < vectors; ++i) own[i] = {};
         with_activation(s.activation, [&](auto activation) {
-          for_each_vector(0, s.neurons, [&](std::int64_t n, auto part) {
-            const F16 factor = load_or(scale, n, 1, part), offset = load_or(bias, n, 0, part);
-            const Wide16 wide_factor = widened(factor);
-            Wide16 scale_sum{}, bias_sum{};
-            for (std::int64_t row = begin; row < end; ++row) {
+          for (std::int64_t row = begin; row < end; ++row)
+            for_each_vector(0, s.neurons, [&](std::int64_t n, auto part) {
+              const F16 factor = load_or(scale, n, 1, part), offset = load_or(bias, n, 0, part);
               const std::int64_t at = row * s.neurons + n;
               const F16 input = part.load(z + at);
-              const Wide16 x = widened(input), d = widened(part.load(dy + at)),
+              const Wide16 x = widened(input), d = widened(part.load(dy + at)), wide_factor = widened(factor),
                            a = wide_slope(activation, madd(input, factor, offset));
-              const Wide16 slope = each_lane([&](int i) { return d.v[i] * a.v[i]; });
-              part.save(dz + at, narrowed(each_lane([&](int i) { return slope.v[i] * wide_factor.v[i]; })));
-              for (int i = 0; i < 16; ++i) {
-                scale_sum.v[i] += slope.v[i] * x.v[i];
-                bias_sum.v[i] += slope.v[i];
-              }
-            }
-            Wide16* const to = sums + 2 * (block * vectors + n / 16);
-            to[0] = scale_sum;
-            to[1] = bias_sum;
-          });
+              const Wide16 slope = each_part([&](int i) { return d.v[i] * a.v[i]; });
+              part.save(dz + at, narrowed(each_part([&](int i) { return slope.v[i] * wide_factor.v[i]; })));
+              RowSums& to = own[n / 16];
+              to.scale = each_part([&](int i) { return to.scale.v[i] + slope.v[i] * x.v[i]; });
+              to.bias = each_part([&](int i) { return to.bias.v[i] + slope.v[i]; });
+            });
         });
       });
-  if (dscale) finish_sums(dscale, sums, blocks, s.neurons, scale_mode);
-  if (dbias) finish_sums(dbias, sums + 1, blocks, s.neurons, bias_mode);
+  const auto scale_of = [](const RowSums& own) { return own.scale; };
+  const auto bias_of = [](const RowSums& own) { return own.bias; };
+  if (dscale) finish_sums(dscale, sums, scale_of, blocks, s.neurons, scale_mode, queue);
+  if (dbias) finish_sums(dbias, sums, bias_of, blocks, s.neurons, bias_mode, queue);
 }
 
 }  // namespace
