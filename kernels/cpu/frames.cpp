@@ -181,6 +181,16 @@ FOVEA_INLINE void for_each_packed(float* lines, Input* in, const Rows& rows, con
   }
 }
 
+void pack(float* lines, const float* in, const Rows& rows) {
+  for_each_packed(lines, in, rows, [](float& to, const float& value) { to = value; });
+}
+
+void unpack(float* in, float* lines, const Rows& rows, Write mode) {
+  for_each_packed(lines, in, rows, [=](const float& value, float& to) {
+    to = mode == Write::accumulate ? to + value : value;
+  });
+}
+
 /// reduce(output element, its first input, part): the taps follow at rows.offset.
 template <class Reduce>
 FOVEA_INLINE void for_each_window(const Queue& queue, const float* x, const Rows& given,
@@ -192,7 +202,7 @@ FOVEA_INLINE void for_each_window(const Queue& queue, const float* x, const Rows
     const float* from = x + in;
     if (rows.packed) {
       float* const lines = rows.lines + worker * line;
-      for_each_packed(lines, from, rows, [](float& to, const float& value) { to = value; });
+      pack(lines, from, given);
       from = lines;
     }
     for (std::int64_t run = 0; run < rows.runs; ++run)
@@ -206,16 +216,18 @@ bool has_rest(const PoolShape& s) {
   return s.out_t * s.kernel_t != s.in_t || s.out_h * s.kernel_h != s.in_h || s.out_w * s.kernel_w != s.in_w;
 }
 
+void clear(float* x, std::int64_t count, const Queue& queue) {
+  for_each_chunk(queue, count, chunk_floats, [&](std::int64_t begin, std::int64_t end, std::int64_t, int) {
+    for_each_vector(begin, end, [&](std::int64_t i, auto part) { part.save(x + i, F16::zero()); });
+  });
+}
+
 /// dx = or += share(output element, part)(tap).
 template <class Share>
 FOVEA_INLINE void spread_windows(float* dx, const PoolShape& s, Write mode, const Queue& queue,
                                  const Share& given_share) {
   const std::int64_t floats = s.batch * s.in_t * s.in_h * s.in_w * s.channels, line = line_floats(s);
-  if (mode == Write::overwrite && has_rest(s))
-    for_each_piece(
-        queue, 1, floats, chunk_floats, [&](std::int64_t, std::int64_t begin, std::int64_t end, int) {
-          for_each_vector(begin, end, [&](std::int64_t i, auto part) { part.save(dx + i, F16::zero()); });
-        });
+  if (mode == Write::overwrite && has_rest(s)) clear(dx, floats, queue);
   const Scratch scratch(queue, scratch_floats(s, queue));
   const Rows given = rows_of(s, scratch);
   const bool streamed = mode == Write::overwrite && s.channels % 16 == 0 && is_streamed(dx, floats);
@@ -236,10 +248,7 @@ FOVEA_INLINE void spread_windows(float* dx, const PoolShape& s, Write mode, cons
         else
           for (std::int64_t tap = 0; tap < rows.taps; ++tap) part.save(to + rows.offset[tap], of_tap(tap));
       });
-    if (rows.packed)
-      for_each_packed(lines, dx + in, rows, [=](const float& value, float& to) {
-        to = mode == Write::accumulate ? to + value : value;
-      });
+    if (rows.packed) unpack(dx + in, lines, given, mode);
     if (streamed) finish_streams();
   });
 }
@@ -269,26 +278,11 @@ void max_pool(float* y, std::int32_t* index, const float* x, const PoolShape& s,
   });
 }
 
-/// The value where the maximum was at this tap, else 0.
-struct MaximumShare {
-  std::int32_t index[16];
-  float value[16];
-
-  FOVEA_INLINE F16 operator()(std::int64_t tap) const {
-    const auto here = static_cast<std::int32_t>(tap);
-    float lanes[16];
-    for (int i = 0; i < 16; ++i) lanes[i] = index[i] == here ? value[i] : 0;
-    return F16::load(lanes);
-  }
-};
-
 void max_pool_grad(float* dx, const float* dy, const std::int32_t* index, const PoolShape& s, Write mode,
                    const Queue& queue) {
   spread_windows(dx, s, mode, queue, [=](std::int64_t out, auto part) {
-    MaximumShare share;
-    store(share.value, part.load(dy + out));
-    store(reinterpret_cast<float*>(share.index), part.load(reinterpret_cast<const float*>(index) + out));
-    return share;
+    const F16 d = part.load(dy + out), at = part.load(reinterpret_cast<const float*>(index) + out);
+    return [=](std::int64_t tap) { return select(same_bits(at, bits_of(tap)), d, F16::zero()); };
   });
 }
 
