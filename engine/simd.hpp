@@ -73,6 +73,10 @@ FOVEA_INLINE F16 min(F16 a, F16 b) { return {_mm512_min_ps(a.v, b.v)}; }
 /// False where one is NaN.
 FOVEA_INLINE M16 less(F16 a, F16 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 FOVEA_INLINE M16 equal(F16 a, F16 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
+/// For lanes that hold whole numbers.
+FOVEA_INLINE M16 same_bits(F16 a, F16 b) {
+  return {_mm512_cmpeq_epi32_mask(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v))};
+}
 /// where ? yes : no, lane by lane.
 FOVEA_INLINE F16 select(M16 where, F16 yes, F16 no) { return {_mm512_mask_blend_ps(where.m, no.v, yes.v)}; }
 /// 2^n of whole numbers n in [-126, 127].
@@ -132,6 +136,9 @@ FOVEA_INLINE F8 max(F8 a, F8 b) { return {_mm256_max_ps(a.v, b.v)}; }
 FOVEA_INLINE F8 min(F8 a, F8 b) { return {_mm256_min_ps(a.v, b.v)}; }
 FOVEA_INLINE M8 less(F8 a, F8 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
 FOVEA_INLINE M8 equal(F8 a, F8 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
+FOVEA_INLINE M8 same_bits(F8 a, F8 b) {
+  return {_mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_castps_si256(a.v), _mm256_castps_si256(b.v)))};
+}
 FOVEA_INLINE F8 select(M8 where, F8 yes, F8 no) { return {_mm256_blendv_ps(no.v, yes.v, where.m)}; }
 FOVEA_INLINE F8 power_of_two(F8 n) {
   const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
@@ -216,6 +223,9 @@ FOVEA_INLINE F8 madd(F8 a, F8 b, F8 c) {
 }
 FOVEA_INLINE M8 less(F8 a, F8 b) { return {{I4(a.v[0] < b.v[0]), I4(a.v[1] < b.v[1])}}; }
 FOVEA_INLINE M8 equal(F8 a, F8 b) { return {{I4(a.v[0] == b.v[0]), I4(a.v[1] == b.v[1])}}; }
+FOVEA_INLINE M8 same_bits(F8 a, F8 b) {
+  return {{I4(I4(a.v[0]) == I4(b.v[0])), I4(I4(a.v[1]) == I4(b.v[1]))}};
+}
 FOVEA_INLINE F8 select(M8 where, F8 yes, F8 no) {
   return {{select4(where.m[0], yes.v[0], no.v[0]), select4(where.m[1], yes.v[1], no.v[1])}};
 }
@@ -274,6 +284,7 @@ FOVEA_INLINE F16 max(F16 a, F16 b) { return {max(a.low, b.low), max(a.high, b.hi
 FOVEA_INLINE F16 min(F16 a, F16 b) { return {min(a.low, b.low), min(a.high, b.high)}; }
 FOVEA_INLINE M16 less(F16 a, F16 b) { return {less(a.low, b.low), less(a.high, b.high)}; }
 FOVEA_INLINE M16 equal(F16 a, F16 b) { return {equal(a.low, b.low), equal(a.high, b.high)}; }
+FOVEA_INLINE M16 same_bits(F16 a, F16 b) { return {same_bits(a.low, b.low), same_bits(a.high, b.high)}; }
 FOVEA_INLINE F16 select(M16 where, F16 yes, F16 no) {
   return {select(where.low, yes.low, no.low), select(where.high, yes.high, no.high)};
 }

@@ -2,7 +2,7 @@
 // bits. Errors in units of the last place (tests/cpu_readout_test.cpp looks): exp, expm1, log 2; sigmoid and
 // softplus, by way of double precision, 0.51. NaN goes through. Coefficients of log: Cephes (Moshier 1992).
 #pragma once
-#include "engine/simd.hpp"
+#include "engine/simd_wide.hpp"
 #include "fovea/activation.hpp"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
@@ -80,97 +80,39 @@ FOVEA_INLINE F16 log(F16 x) {
   return select(less(x, zero), F16::broadcast(__builtin_nanf("")), select(equal(x, x), edge, x));
 }
 
-/// Sixteen lanes in double precision, for sums that must not add roundings of their own.
-struct Wide16 {
-  double v[16];
-};
-
-template <class Function>
-FOVEA_INLINE Wide16 each_lane(const Function& function) {
-  Wide16 result;
-  for (int i = 0; i < 16; ++i) result.v[i] = function(i);
-  return result;
-}
-
-FOVEA_INLINE Wide16 widened(F16 x) {
-  float lanes[16];
-  store(lanes, x);
-  return each_lane([&](int i) { return static_cast<double>(lanes[i]); });
-}
-
-FOVEA_INLINE F16 narrowed(const Wide16& wide) {
-  float lanes[16];
-  for (int i = 0; i < 16; ++i) lanes[i] = static_cast<float>(wide.v[i]);
-  return F16::load(lanes);
-}
-
-/// exp(-|x|) and log(1 + exp(-|x|)), both with relative errors of 1e-11.
-struct WideLogistic {
-  Wide16 e, log1p;
-};
-
-FOVEA_INLINE WideLogistic wide_logistic(F16 x) {
-  const Wide16 wide = widened(max(F16::broadcast(-700.0f), negated(absolute_of(x))));
-  WideLogistic result;
-  for (int i = 0; i < 16; ++i) {
-    constexpr double magic = 0x1.8p52 + 1023;  // the sum has no room for a fraction
-    const double shifted = wide.v[i] * 1.4426950408889634 + magic;
-    const double r = wide.v[i] - (shifted - magic) * 0.6931471805599453;
-    double p = 1.0 / 362880 * r + 1.0 / 40320;
-    p = p * r + 1.0 / 5040;
-    p = p * r + 1.0 / 720;
-    p = p * r + 1.0 / 120;
-    p = p * r + 1.0 / 24;
-    p = p * r + 1.0 / 6;
-    p = p * r + 0.5;
-    p = p * r + 1;
-    p = p * r + 1;
-    std::int64_t bits = 0;
-    __builtin_memcpy(&bits, &shifted, sizeof bits);
-    bits = static_cast<std::int64_t>(static_cast<std::uint64_t>(bits) << 52);
-    double power = 0;
-    __builtin_memcpy(&power, &bits, sizeof power);
-    const double e = p * power;
-    const double s = e / (2 + e), z = s * s;  // the atanh series
-    double q = z * (2.0 / 19) + 2.0 / 17;
-    q = q * z + 2.0 / 15;
-    q = q * z + 2.0 / 13;
-    q = q * z + 2.0 / 11;
-    q = q * z + 2.0 / 9;
-    q = q * z + 2.0 / 7;
-    q = q * z + 2.0 / 5;
-    q = q * z + 2.0 / 3;
-    q = q * z + 2;
-    result.e.v[i] = e;
-    result.log1p.v[i] = q * s;
-  }
-  return result;
+/// -|x|, no further than wide_logistic goes.
+FOVEA_INLINE Wide16 logistic_argument(F16 x) {
+  return widened(max(F16::broadcast(-700.0f), negated(absolute_of(x))));
 }
 
 /// log(1 + exp(x)).
 FOVEA_INLINE F16 softplus(F16 x) {
-  const Wide16 wide = widened(max(F16::zero(), x)), tail = wide_logistic(x).log1p;
-  return narrowed(each_lane([&](int i) { return wide.v[i] + tail.v[i]; }));
+  const Wide16 positive = widened(max(F16::zero(), x)), argument = logistic_argument(x);
+  return narrowed(each_part([&](int i) { return positive.v[i] + wide_logistic(argument.v[i]).log1p; }));
 }
 
-FOVEA_INLINE double sigmoid_of(double x, double e) { return (x < 0 ? e : 1) / (1 + e); }
+/// 1 / (1 + exp(-x)) of x and e = exp(-|x|).
+FOVEA_INLINE WideVector sigmoid_of(WideVector x, WideVector e) {
+  return select(x < 0.0, e, wide(1)) / (1.0 + e);
+}
 
-/// 1 / (1 + exp(-x)).
 FOVEA_INLINE F16 sigmoid(F16 x) {
-  const Wide16 wide = widened(x), e = wide_logistic(x).e;
-  return narrowed(each_lane([&](int i) { return sigmoid_of(wide.v[i], e.v[i]); }));
+  const Wide16 own = widened(x), argument = logistic_argument(x);
+  return narrowed(each_part([&](int i) { return sigmoid_of(own.v[i], wide_logistic(argument.v[i]).e); }));
 }
 
 /// The slope of softplus where its value is the rounded one (d slope / d value = 1 - slope).
 FOVEA_INLINE Wide16 wide_softplus_slope(F16 x) {
-  const Wide16 wide = widened(x), positive = widened(max(F16::zero(), x));
-  const WideLogistic logistic = wide_logistic(x);
-  const Wide16 value = each_lane([&](int i) { return positive.v[i] + logistic.log1p.v[i]; }),
-               rounded = widened(narrowed(value));
-  return each_lane([&](int i) {
-    const double slope = sigmoid_of(wide.v[i], logistic.e.v[i]);
-    return slope + (1 - slope) * (rounded.v[i] - value.v[i]);
-  });
+  const Wide16 own = widened(x), positive = widened(max(F16::zero(), x)), argument = logistic_argument(x);
+  Wide16 value, slope;
+  FOVEA_UNROLL_PARTS
+  for (int i = 0; i < Wide16::parts; ++i) {
+    const WideLogistic logistic = wide_logistic(argument.v[i]);
+    value.v[i] = positive.v[i] + logistic.log1p;
+    slope.v[i] = sigmoid_of(own.v[i], logistic.e);
+  }
+  const Wide16 rounded = widened(narrowed(value));
+  return each_part([&](int i) { return slope.v[i] + (1.0 - slope.v[i]) * (rounded.v[i] - value.v[i]); });
 }
 
 /// An activation with its shifts ready for use; one type per kind, so that the choice stays out of the loops.

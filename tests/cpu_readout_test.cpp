@@ -80,6 +80,7 @@ TEST_CASE("the weight of a mask readout and its gradient are exact on whole numb
                               {8, 2, 16},
                               {9, 16, 17},
                               {48, 5, 41},
+                              {131, 3, 66},
                               {33, 8, 113}}) {
       const std::int64_t pixels = sizes[0], channels = sizes[1], neurons = sizes[2];
       const MaskReadoutShape s{1, pixels, channels, neurons, last, {}};

@@ -11,6 +11,7 @@
   X(conv3d, Conv3dKernels)                \
   X(elementwise, ElementwiseKernels)      \
   X(feature_sum, FeatureSumKernels)       \
+  X(frames, FramesKernels)                \
   X(gaussian_grid, GaussianGridKernels)   \
   X(gaussian_mask, GaussianMaskKernels)   \
   X(loss, LossKernels)                    \

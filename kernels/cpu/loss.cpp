@@ -100,9 +100,9 @@ struct SeriesPair {
     Wide16 sum{};
     for (std::int64_t t = 0; t < frames; ++t) {
       const Wide16 value = at(values, t);
-      for (int i = 0; i < 16; ++i) sum.v[i] += value.v[i];
+      sum = each_part([&](int i) { return sum.v[i] + value.v[i]; });
     }
-    return each_lane([&](int i) { return sum.v[i] / static_cast<double>(frames); });
+    return each_part([&](int i) { return sum.v[i] / static_cast<double>(frames); });
   }
 };
 
@@ -116,32 +116,35 @@ FOVEA_INLINE F16 correlate(float* slope, const SeriesPair<Part>& pair, double ep
   Wide16 xx{}, yy{}, xy{};
   for (std::int64_t t = 0; t < pair.frames; ++t) {
     const Wide16 x = pair.at(pair.x, t), y = pair.at(pair.y, t);
-    for (int i = 0; i < 16; ++i) {
-      const double dx = x.v[i] - mean_x.v[i], dy = y.v[i] - mean_y.v[i];
+    FOVEA_UNROLL_PARTS
+    for (int i = 0; i < Wide16::parts; ++i) {
+      const WideVector dx = x.v[i] - mean_x.v[i], dy = y.v[i] - mean_y.v[i];
       xx.v[i] += dx * dx;
       yy.v[i] += dy * dy;
       xy.v[i] += dx * dy;
     }
   }
   Wide16 r, scale, pull;
-  for (int i = 0; i < 16; ++i) {
-    const double wide_x = xx.v[i] / frames + eps, wide_y = yy.v[i] / frames + eps;
-    const bool undefined = wide_x == 0 || wide_y == 0;  // a constant has no correlation: 0, also without eps
-    scale.v[i] = undefined ? 0 : 1 / __builtin_sqrt(wide_x) / __builtin_sqrt(wide_y);
+  FOVEA_UNROLL_PARTS
+  for (int i = 0; i < Wide16::parts; ++i) {
+    const WideVector wide_x = xx.v[i] / frames + eps, wide_y = yy.v[i] / frames + eps;
+    // A constant has no correlation: 0, also without eps.
+    const WideBits undefined = (wide_x == 0.0) | (wide_y == 0.0);
+    scale.v[i] = select(undefined, wide(0), 1.0 / sqrt(wide_x) / sqrt(wide_y));
     r.v[i] = xy.v[i] / frames * scale.v[i];
-    pull.v[i] = undefined ? 0 : r.v[i] / wide_x;
+    pull.v[i] = select(undefined, wide(0), r.v[i] / wide_x);
   }
   // What rounding takes from one slope the next one gets: their sum, zero but for that, stays zero.
   Wide16 carry{};
   for (std::int64_t t = 0; slope && t < pair.frames; ++t) {
     const Wide16 x = pair.at(pair.x, t), y = pair.at(pair.y, t);
-    const Wide16 exact = each_lane([&](int i) {
-      const double dx = x.v[i] - mean_x.v[i], dy = y.v[i] - mean_y.v[i];
+    const Wide16 exact = each_part([&](int i) {
+      const WideVector dx = x.v[i] - mean_x.v[i], dy = y.v[i] - mean_y.v[i];
       return factor / frames * (dy * scale.v[i] - dx * pull.v[i]) + carry.v[i];
     });
     const F16 rounded = narrowed(exact);
     const Wide16 kept = widened(rounded);
-    carry = each_lane([&](int i) { return exact.v[i] - kept.v[i]; });
+    carry = each_part([&](int i) { return exact.v[i] - kept.v[i]; });
     pair.part.save(slope + t * pair.stride, rounded);
   }
   return narrowed(r);
