@@ -49,15 +49,14 @@ struct Conv3dBackward final : Node {
     dispatch("conv3d", x.dtype(), [&]<class T>() {
       const Conv3dKernels<T>& kernels = tables<T>(x.device()).conv3d;
       const Queue queue = queue_of(x);
-      if (needs_gradient(1)) {
-        const Tensor dweight = empty_like(weight);
-        kernels.grad_weight(dweight.data<T>(), d_output.data<T>(), x.data<T>(), shape, queue);
+      if (needs_gradient(1) || needs_gradient(2)) {
+        const Tensor dweight = empty_like(weight),
+                     dbias =
+                         needs_gradient(2) ? Tensor({shape.out_channels}, x.dtype(), x.device()) : Tensor();
+        kernels.grad_weight(dweight.data<T>(), data_or_null<T>(dbias), d_output.data<T>(), x.data<T>(), shape,
+                            queue);
         pass_gradient(1, dweight);
-      }
-      if (needs_gradient(2)) {
-        const Tensor dbias({shape.out_channels}, x.dtype(), x.device());
-        kernels.grad_bias(dbias.data<T>(), d_output.data<T>(), shape, queue);
-        pass_gradient(2, dbias);
+        if (dbias) pass_gradient(2, dbias);
       }
       x = Tensor();
       if (const GradientBuffer dx = input_gradient(0))

@@ -124,7 +124,6 @@ Work work_of_call(const Sizes& size_of_block, const Args&... args) {
   if constexpr (entry == KernelEntry::optimizer_adamw) work.bytes += 3 * written;
   if constexpr (entry == KernelEntry::sepconv3d_grad_weight) work.flops *= 2;  // two gradients
   if constexpr (entry == KernelEntry::sepconv3d_grad) work.flops *= 3;         // and that of the input
-  if constexpr (entry == KernelEntry::conv3d_grad_bias) work.flops = 0;
   return work;
 }
 

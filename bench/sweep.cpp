@@ -141,7 +141,9 @@ Point point_of(const Conv3dShape& s, const Device& device) {
              table->grad_input(x.data<float>(), y.data<float>(), weight.data<float>(), s, Write::overwrite,
                                queue);
            },
-           [=] { table->grad_weight(weight.data<float>(), y.data<float>(), x.data<float>(), s, queue); }}};
+           [=] {
+             table->grad_weight(weight.data<float>(), nullptr, y.data<float>(), x.data<float>(), s, queue);
+           }}};
 }
 
 Point point_of(const SepConv3dShape& s, const Device& device) {

@@ -26,10 +26,8 @@ struct Conv3dKernels {
   void (*forward)(T* y, const T* x, const T* weight, const T* bias, const Conv3dShape&, const Queue&);
   // dx (B,T,H,W,I) <- dy (B,To,Ho,Wo,O)
   void (*grad_input)(T* dx, const T* dy, const T* weight, const Conv3dShape&, Write, const Queue&);
-  // dweight (O,I/G,KT,KH,KW) <- dy, x; always overwritten
-  void (*grad_weight)(T* dweight, const T* dy, const T* x, const Conv3dShape&, const Queue&);
-  // dbias (O) <- dy; always overwritten
-  void (*grad_bias)(T* dbias, const T* dy, const Conv3dShape&, const Queue&);
+  // dweight (O,I/G,KT,KH,KW) and dbias (O) or null <- dy, x; always overwritten
+  void (*grad_weight)(T* dweight, T* dbias, const T* dy, const T* x, const Conv3dShape&, const Queue&);
 };
 
 }  // namespace fovea

@@ -53,7 +53,7 @@ struct KernelTables {
 // clang-format off
 #define FOVEA_KERNEL_ENTRIES(X)                                                                     \
   X(sepconv3d, forward) X(sepconv3d, grad_input) X(sepconv3d, grad_weight) X(sepconv3d, grad)       \
-  X(conv3d, forward) X(conv3d, grad_input) X(conv3d, grad_weight) X(conv3d, grad_bias)              \
+  X(conv3d, forward) X(conv3d, grad_input) X(conv3d, grad_weight)              \
   X(temporal_kernel, forward) X(temporal_kernel, grad_weights)                                      \
   X(batch_norm, forward_training) X(batch_norm, forward_evaluation) X(batch_norm, grad_training)    \
   X(batch_norm, grad_evaluation)                                                                    \

@@ -121,8 +121,7 @@ struct GradInput {
 struct GradWeight {
   const Conv3dShape& shape;
   void operator()(const auto& tables, const auto& in, const auto& out, const Queue& queue) const {
-    tables.conv3d.grad_weight(out[0], in[1], in[0], shape, queue);
-    tables.conv3d.grad_bias(out[1], in[1], shape, queue);
+    tables.conv3d.grad_weight(out[0], out[1], in[1], in[0], shape, queue);
   }
 };
 

@@ -73,8 +73,7 @@ void check_convolution(const Case& one, bool whole, const Passes& passes = {}) {
   if (passes.grad_weight)
     check_pass(inputs, {{inputs[kWeight].size(), 0}, {size(s.out_channels), 0}}, whole, out_pixels(s),
                [&](const auto& tables, auto in, auto out, const Queue& queue) {
-                 tables.conv3d.grad_weight(out[0], in[kDy], in[kX], s, queue);
-                 tables.conv3d.grad_bias(out[1], in[kDy], s, queue);
+                 tables.conv3d.grad_weight(out[0], out[1], in[kDy], in[kX], s, queue);
                });
 }
 
@@ -198,8 +197,7 @@ TEST_CASE("GPU convolutions without pixels give zero gradients") {
                    [&](const auto& tables, auto in, auto out, const Queue& queue) {
                      tables.conv3d.forward(nullptr, in[kX], in[kWeight], in[kBias], s, queue);
                      tables.conv3d.grad_input(nullptr, in[kDy], in[kWeight], s, Write::overwrite, queue);
-                     tables.conv3d.grad_weight(out[0], in[kDy], in[kX], s, queue);
-                     tables.conv3d.grad_bias(out[1], in[kDy], s, queue);
+                     tables.conv3d.grad_weight(out[0], out[1], in[kDy], in[kX], s, queue);
                    });
 }
 
@@ -208,8 +206,10 @@ TEST_CASE("GPU bias gradients: many pixels, more channels than a block") {
                                Conv3dShape{3, 1, 1, 1, kFlat, axis(40, 1), axis(41, 1)},
                                Conv3dShape{2, 1, 16, 1, kFlat, axis(9, 1), axis(11, 1)},
                                Conv3dShape{1, 1, 96, 1, kFlat, kFlat, axis(65, 1)}})
-    check_gpu_kernel({random_whole(size(out_pixels(s) * s.out_channels), 1)}, {{size(s.out_channels), 0}},
-                     [&](const auto& tables, auto in, auto out, const Queue& queue) {
-                       tables.conv3d.grad_bias(out[0], in[0], s, queue);
-                     });
+    check_gpu_kernel(
+        {random_whole(size(out_pixels(s) * s.out_channels), 1), random_whole(size(out_pixels(s)), 2)},
+        {{size(s.out_channels), 0}, {size(s.out_channels), 0}},
+        [&](const auto& tables, auto in, auto out, const Queue& queue) {
+          tables.conv3d.grad_weight(out[0], out[1], in[0], in[1], s, queue);
+        });
 }

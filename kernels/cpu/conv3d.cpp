@@ -196,13 +196,6 @@ void grad_input(float* dx, const float* dy, const float* weight, const Conv3dSha
     convolve_windows(dx, dy, weight, window, {mode == Write::accumulate}, queue);
 }
 
-/// Parts of a sum over `count` pixels of which each of `tasks` tasks has one: enough for many threads, each
-/// of some length.
-std::int64_t parts_of(std::int64_t tasks, std::int64_t count) {
-  const std::int64_t parts = least(blocks(64, tasks), blocks(count, 1024));
-  return parts < 1 ? 1 : parts;
-}
-
 /// Adds the gathered lines of some pixels and of one chunk of taps, transposed, times dy to a part
 /// (taps, I/G, O/G) of a group.
 struct WeightPiece {
@@ -233,27 +226,41 @@ void add_weight_piece(const WeightPiece& piece, const Window& window, const Cut&
   }
 }
 
-void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dShape& s, const Queue& queue) {
+/// Whether the sum over pixels for the weights has every dy at hand for the bias as well.
+bool sums_slopes(const Window& w) {
+  const Maps maps(w);
+  if (is_depthwise(w)) return !sums_depthwise_maps(maps);
+  return maps.small() ? maps.places == 1 : is_direct(w) && !has_source_lanes(w);
+}
+
+void grad_weight(float* dweight, float* dbias, const float* dy, const float* x, const Conv3dShape& s,
+                 const Queue& queue) {
   const Window window = forward_window(s);
   const std::int64_t pixels = window.pixels(),
                      weights = s.out_channels * window.group_sources() * window.taps();
   if (pixels == 0) {
     const std::int64_t all = s.out_channels * window.group_sources() * window.kernel_taps();
     for (std::int64_t i = 0; i < all; ++i) dweight[i] = 0;
+    for (std::int64_t c = 0; dbias && c < s.out_channels; ++c) dbias[c] = 0;
     return;
   }
-  if (is_depthwise(window)) return grad_weight_depthwise(dweight, dy, x, window, queue);
-  if (const Maps maps(window); maps.small()) return grad_weight_maps(dweight, dy, x, window, maps, queue);
+  if (dbias && !sums_slopes(window)) {
+    sum_slopes(dbias, dy, window, queue);
+    dbias = nullptr;
+  }
+  if (is_depthwise(window)) return grad_weight_depthwise(dweight, dbias, dy, x, window, queue);
+  if (const Maps maps(window); maps.small())
+    return grad_weight_maps(dweight, dbias, dy, x, window, maps, queue);
   if (is_direct(window)) {
     if (has_source_lanes(window)) {
       const BandSum<Lanes::sources> sum(window);
       const Scratch scratch(queue, sum.floats(queue));
-      sum_bands(scratch.data, dy, x, sum, queue);
+      sum_bands(scratch.data, nullptr, dy, x, sum, queue);
       return add_source_parts(dweight, scratch.data, sum, queue);
     }
     const BandSum<Lanes::results> sum(window);
     const Scratch scratch(queue, sum.floats(queue));
-    sum_bands(scratch.data, dy, x, sum, queue);
+    sum_bands(scratch.data, dbias, dy, x, sum, queue);
     return add_parts(dweight, scratch.data, sum.parts, window, queue);
   }
   const Cut cut = cut_of(window);
@@ -280,29 +287,8 @@ void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dSh
   add_parts(dweight, scratch.data, used, window, queue);
 }
 
-void grad_bias(float* dbias, const float* dy, const Conv3dShape& s, const Queue& queue) {
-  const std::int64_t pixels = forward_window(s).pixels(), channels = s.out_channels;
-  const std::int64_t part_pixels = blocks(pixels, parts_of(1, pixels));
-  const std::int64_t parts = pixels ? blocks(pixels, part_pixels) : 0;
-  const Scratch scratch(queue, parts * channels + 1);
-  for_each_task(queue, parts, [&](std::int64_t part, int) {
-    const std::int64_t first = part * part_pixels, end = least(first + part_pixels, pixels);
-    for (std::int64_t c = 0; c < channels; c += 16) {
-      const int lanes = static_cast<int>(least(16, channels - c));
-      F16 sum = F16::zero();
-      for (std::int64_t p = first; p < end; ++p)
-        sum = add(sum, F16::load_first(dy + p * channels + c, lanes));
-      store_first(scratch.data + part * channels + c, sum, lanes);
-    }
-  });
-  for (std::int64_t c = 0; c < channels; ++c) {
-    dbias[c] = 0;
-    for (std::int64_t part = 0; part < parts; ++part) dbias[c] += scratch.data[part * channels + c];
-  }
-}
-
 }  // namespace
 
-void fill(Conv3dKernels<float>& table) { table = {forward, grad_input, grad_weight, grad_bias}; }
+void fill(Conv3dKernels<float>& table) { table = {forward, grad_input, grad_weight}; }
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -168,15 +168,18 @@ struct BandSum {
   std::int64_t parts_floats() const { return rounded_up(parts * part_floats(), 16); }
   std::int64_t offsets_floats() const { return rounded_up(2 * runs.count, 16); }
   std::int64_t worker_floats() const { return (own_sources ? some_channels / 16 : 1) * band.floats; }
+  std::int64_t bias_floats() const { return rounded_up(parts * w.channels, 16); }
   std::int64_t floats(const Queue& queue) const {
-    return parts_floats() + offsets_floats() + worker_count(queue) * worker_floats();
+    return parts_floats() + bias_floats() + offsets_floats() + worker_count(queue) * worker_floats();
   }
 };
 
-/// Adds a band to a part: the task's runs of the task's channels.
+/// Adds a band to a part: the task's runs of the task's channels; and its slopes to a part of the bias if
+/// there is one.
 template <Lanes lanes>
-void sum_band(float* part, float* staged, const float* dy, const float* sources, const BandSum<lanes>& sum,
-              const std::int64_t* offsets, Range some_runs, Range channels, std::int64_t index, bool first) {
+void sum_band(float* part, float* bias, float* staged, const float* dy, const float* sources,
+              const BandSum<lanes>& sum, const std::int64_t* offsets, Range some_runs, Range channels,
+              std::int64_t index, bool first) {
   const Window& w = sum.w;
   const Band& band = sum.band;
   const std::int64_t frame = index / band.bands, row = index % band.bands * band.rows;
@@ -189,6 +192,9 @@ void sum_band(float* part, float* staged, const float* dy, const float* sources,
   for (std::int64_t c = channels.begin; c < channels.end; c += lanes == Lanes::sources ? 1 : 16) {
     const std::int64_t stretch = sum.own_sources ? (c - channels.begin) / 16 : 0;
     const int count = static_cast<int>(lanes == Lanes::sources ? 16 : least(16, channels.end - c));
+    if (bias)
+      add_slopes(bias + c, dy + c, least(band.rows, w.h.results - row) * w.w.results, w.channels, count,
+                 first);
     add_band_gradient<lanes>(
         {part + c * sum.channel_floats(), dy + c, staged + stretch * band.floats,
          least(band.rows, w.h.results - row), w.w.results, w.channels, w.h.multiply * band.row_floats,
@@ -197,14 +203,16 @@ void sum_band(float* part, float* staged, const float* dy, const float* sources,
   }
 }
 
-/// memory: parts, each the sum over some bands, then what the sum needs besides.
+/// memory: parts, each the sum over some bands, then what the sum needs besides. dbias may be null, and must
+/// be with lanes of sources.
 template <Lanes lanes>
-void sum_bands(float* memory, const float* dy, const float* sources, const BandSum<lanes>& sum,
+void sum_bands(float* memory, float* dbias, const float* dy, const float* sources, const BandSum<lanes>& sum,
                const Queue& queue) {
   const std::int64_t bands = sum.w.batch * sum.w.t.results * sum.band.bands;
   const std::int64_t run_tasks = sum.run_tasks(), tasks = run_tasks * sum.channel_tasks();
-  auto* offsets = reinterpret_cast<std::int64_t*>(memory + sum.parts_floats());
-  float* const workers = memory + sum.parts_floats() + sum.offsets_floats();
+  float* const bias = memory + sum.parts_floats();
+  auto* offsets = reinterpret_cast<std::int64_t*>(bias + sum.bias_floats());
+  float* const workers = bias + sum.bias_floats() + sum.offsets_floats();
   for (std::int64_t run = 0; run < sum.runs.count; ++run)
     offsets[run] = sum.runs.offset(run, sum.w, sum.band);
   for_each_task(queue, sum.parts * tasks, [&](std::int64_t task, int worker) {
@@ -214,9 +222,12 @@ void sum_bands(float* memory, const float* dy, const float* sources, const BandS
         channels{channel, least(channel + sum.some_channels, sum.w.channels)};
     const std::int64_t begin = bands * part / sum.parts, end = bands * (part + 1) / sum.parts;
     for (std::int64_t b = begin; b < end; ++b)
-      sum_band(memory + part * sum.part_floats(), workers + worker * sum.worker_floats(), dy, sources, sum,
-               offsets, runs, channels, b, b == begin);
+      sum_band(memory + part * sum.part_floats(),
+               dbias && runs.begin == 0 ? bias + part * sum.w.channels : nullptr,
+               workers + worker * sum.worker_floats(), dy, sources, sum, offsets, runs, channels, b,
+               b == begin);
   });
+  if (dbias) add_bias_parts(dbias, bias, sum.parts, sum.w.channels);
 }
 
 /// Whether more lanes are of use with sources side by side, though half of the loads cross cache lines.

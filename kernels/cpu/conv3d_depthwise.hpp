@@ -134,14 +134,19 @@ inline void convolve_depthwise(float* results, const float* sources, const float
     convolve_depthwise_bands(results, memory, sources, scratch.data, w, cut, onto, queue);
 }
 
+/// Larger maps have rows that are long enough for the registers.
+inline bool sums_depthwise_maps(const Maps& maps) {
+  constexpr std::int64_t most_summed_places = 16;
+  return maps.small() && maps.places <= most_summed_places;
+}
+
 /// dweight (C,1,kernel taps) from parts (taps, C). Larger maps have rows that are long enough for the
 /// registers.
-inline void grad_weight_depthwise(float* dweight, const float* dy, const float* x, const Window& w,
-                                  const Queue& queue) {
-  constexpr std::int64_t most_summed_places = 16;
+inline void grad_weight_depthwise(float* dweight, float* dbias, const float* dy, const float* x,
+                                  const Window& w, const Queue& queue) {
   Window one_group = w;  // whose parts are laid out so
   one_group.groups = one_group.source_channels = 1;
-  if (const Maps maps(w); maps.small() && maps.places <= most_summed_places) {
+  if (const Maps maps(w); sums_depthwise_maps(maps)) {
     const DepthwiseMapSum sum(maps);
     const Scratch scratch(queue,
                           rounded_up(sum.parts * maps.taps * w.channels, 16) + SeenLists::floats(maps));
@@ -150,7 +155,7 @@ inline void grad_weight_depthwise(float* dweight, const float* dy, const float* 
   }
   const BandSum<Lanes::both> sum(w);
   const Scratch scratch(queue, sum.floats(queue));
-  sum_bands(scratch.data, dy, x, sum, queue);
+  sum_bands(scratch.data, dbias, dy, x, sum, queue);
   add_parts(dweight, scratch.data, sum.parts, one_group, queue);
 }
 

@@ -253,14 +253,16 @@ struct MapSum {
   }
 };
 
-inline void grad_weight_maps(float* dweight, const float* dy, const float* x, const Window& w,
+/// dbias null but for pointwise convolutions.
+inline void grad_weight_maps(float* dweight, float* dbias, const float* dy, const float* x, const Window& w,
                              const Maps& maps, const Queue& queue) {
   const MapSum sum(w, maps);
   const std::int64_t sources = w.group_sources(), channels = w.group_channels();
   const std::int64_t part_floats = w.taps() * sources * w.channels;
   const std::int64_t parts_floats = rounded_up(sum.parts * part_floats, 16);
-  const Scratch scratch(queue, parts_floats + SeenLists::floats(maps));
+  const Scratch scratch(queue, parts_floats + SeenLists::floats(maps) + sum.parts * w.channels);
   const SeenLists seen(scratch.data + parts_floats, w, maps, true);
+  float* const bias = scratch.data + parts_floats + SeenLists::floats(maps);
   const std::int64_t pairs = w.groups * w.taps(), tasks = pairs * sum.row_tasks;
   for_each_task(queue, sum.parts * tasks, [&](std::int64_t task, int) {
     const std::int64_t part = task / tasks, pair = task % tasks / sum.row_tasks;
@@ -271,7 +273,7 @@ inline void grad_weight_maps(float* dweight, const float* dy, const float* x, co
     const std::int64_t first = part * sum.maps, last = least(first + sum.maps, maps.count);
     if (begin == end)
       for (std::int64_t i = 0; i < rows * channels; ++i) to[i] = 0;
-    for (std::int64_t map = first; map < last; map += sum.chunk)
+    for (std::int64_t map = first; map < last; map += sum.chunk) {
       for (const Seen* s = begin; s < end; ++s)
         add_pixels({to,
                     x + map * maps.source_floats + s->source * w.source_channels + group * sources + row,
@@ -282,7 +284,13 @@ inline void grad_weight_maps(float* dweight, const float* dy, const float* x, co
                     rows,
                     channels,
                     {map > first || s > begin}});
+      if (dbias && tap == 0 && row == 0)
+        for (std::int64_t c = group * channels; c < (group + 1) * channels; c += 16)
+          add_slopes(bias + part * w.channels + c, dy + map * maps.floats + c, least(sum.chunk, last - map),
+                     w.channels, static_cast<int>(least(16, (group + 1) * channels - c)), map == first);
+    }
   });
+  if (dbias) add_bias_parts(dbias, bias, sum.parts, w.channels);
   add_parts(dweight, scratch.data, sum.parts, w, queue);
 }
 

@@ -21,6 +21,52 @@ inline void sum_parts(float* parts, std::int64_t count, std::int64_t part_floats
   });
 }
 
+/// to = or += the sum of some pixels of dy, 16 channels or the first of them.
+FOVEA_INLINE void add_slopes(float* to, const float* dy, std::int64_t pixels, std::int64_t channels,
+                             int lanes, bool first) {
+  constexpr int chains = 4;
+  F16 sum[chains] = {F16::zero(), F16::zero(), F16::zero(), F16::zero()};
+  std::int64_t p = 0;
+  for (; p + chains <= pixels; p += chains) {
+    FOVEA_UNROLL
+    for (int i = 0; i < chains; ++i) sum[i] = add(sum[i], F16::load_first(dy + (p + i) * channels, lanes));
+  }
+  for (; p < pixels; ++p) sum[0] = add(sum[0], F16::load_first(dy + p * channels, lanes));
+  const F16 all = add(add(sum[0], sum[1]), add(sum[2], sum[3]));
+  store_first(to, add(F16::load_first(to, first ? 0 : lanes), all), lanes);
+}
+
+/// dbias (channels) from parts (count, channels).
+inline void add_bias_parts(float* dbias, const float* parts, std::int64_t count, std::int64_t channels) {
+  for (std::int64_t c = 0; c < channels; ++c) {
+    dbias[c] = 0;
+    for (std::int64_t part = 0; part < count; ++part) dbias[c] += parts[part * channels + c];
+  }
+}
+
+/// Parts of a sum over `count` pixels of which each of `tasks` tasks has one: enough for many threads, each
+/// of some length.
+inline std::int64_t parts_of(std::int64_t tasks, std::int64_t count) {
+  const std::int64_t parts = least(blocks(64, tasks), blocks(count, 1024));
+  return parts < 1 ? 1 : parts;
+}
+
+/// dbias in a pass of its own over dy.
+inline void sum_slopes(float* dbias, const float* dy, const Window& w, const Queue& queue) {
+  const std::int64_t pixels = w.pixels(), channels = w.channels;
+  const std::int64_t part_pixels = blocks(pixels, parts_of(1, pixels));
+  const std::int64_t parts = pixels ? blocks(pixels, part_pixels) : 0;
+  const Scratch scratch(queue, parts * channels + 1);
+  for_each_task(queue, parts, [&](std::int64_t part, int) {
+    const std::int64_t first = part * part_pixels;
+    for (std::int64_t c = 0; c < channels; c += 16)
+      add_slopes(scratch.data + part * channels + c, dy + first * channels + c,
+                 least(part_pixels, pixels - first), channels, static_cast<int>(least(16, channels - c)),
+                 true);
+  });
+  add_bias_parts(dbias, scratch.data, parts, channels);
+}
+
 /// Zeros where taps are left out, which others are written over.
 FOVEA_INLINE void clear_left_out(float* dweight, const Window& w) {
   if (w.taps() < w.kernel_taps())

@@ -322,7 +322,7 @@ bool try_window_weights(float* dweight, const float* dy, const float* x, const C
   });
 }
 
-void grad_weight(float* dweight, const float* dy, const float* x, const Conv3dShape& s, const Queue& queue) {
+void grad_weights(float* dweight, const float* dy, const float* x, const Conv3dShape& s, const Queue& queue) {
   const Gather g = forward_gather(s);
   if (g.terms() * s.out_channels == 0) return;
   if (g.pixels == 0) return finish_weight_gradient(dweight, nullptr, 0, g, queue);
@@ -364,8 +364,14 @@ void grad_bias(float* dbias, const float* dy, const Conv3dShape& s, const Queue&
               static_cast<const float*>(partials.data()), static_cast<int>(chunks), channels);
 }
 
+void grad_weight(float* dweight, float* dbias, const float* dy, const float* x, const Conv3dShape& s,
+                 const Queue& queue) {
+  grad_weights(dweight, dy, x, s, queue);
+  if (dbias) grad_bias(dbias, dy, s, queue);
+}
+
 }  // namespace
 
-void fill(Conv3dKernels<float>& table) { table = {forward, grad_input, grad_weight, grad_bias}; }
+void fill(Conv3dKernels<float>& table) { table = {forward, grad_input, grad_weight}; }
 
 }  // namespace fovea::FOVEA_GPU

@@ -59,14 +59,11 @@ void grad_input(T* dx, const T* dy, const T* weight, const Conv3dShape& s, Write
 }
 
 template <class T>
-void grad_weight(T* dweight, const T* dy, const T* x, const Conv3dShape& s, const Queue&) {
+void grad_weight(T* dweight, T* dbias, const T* dy, const T* x, const Conv3dShape& s, const Queue&) {
   const std::int64_t taps = s.t.kernel * s.h.kernel * s.w.kernel;
   fill(dweight, s.out_channels * (s.in_channels / s.groups) * taps, T(0));
   for_each_product(s, [&](auto in, auto out, auto w) { dweight[w] += x[in] * dy[out]; });
-}
-
-template <class T>
-void grad_bias(T* dbias, const T* dy, const Conv3dShape& s, const Queue&) {
+  if (!dbias) return;
   fill(dbias, s.out_channels, T(0));
   const std::int64_t count = out_pixels(s) * s.out_channels;
   for (std::int64_t i = 0; i < count; ++i) dbias[i % s.out_channels] += dy[i];
@@ -76,7 +73,7 @@ void grad_bias(T* dbias, const T* dy, const Conv3dShape& s, const Queue&) {
 
 template <class T>
 void fill(Conv3dKernels<T>& table) {
-  table = {forward<T>, grad_input<T>, grad_weight<T>, grad_bias<T>};
+  table = {forward<T>, grad_input<T>, grad_weight<T>};
 }
 template void fill(Conv3dKernels<float>&);
 template void fill(Conv3dKernels<double>&);
