@@ -61,7 +61,7 @@ FOVEA_INLINE const float* band_row(const float* sources, const Window& w, std::i
 }
 
 /// Columns from `low` on, before `high`: `channels` floats of as many pixels from `from` on, zeros behind
-/// them.
+/// them. Memory is read once from end to end, whatever the number of stretches.
 void stage_columns(float* to, const float* from, std::int64_t low, std::int64_t high, std::int64_t channels,
                    const Window& w, const Band& band) {
   to += low * band.column_floats;
@@ -69,30 +69,31 @@ void stage_columns(float* to, const float* from, std::int64_t low, std::int64_t 
     __builtin_memcpy(to, from, static_cast<std::size_t>((high - low) * channels) * sizeof(float));
     return;
   }
-  for (std::int64_t column = low; column < high; ++column, from += w.source_channels) {
-    __builtin_prefetch(from + 16 * w.source_channels);
-    for (std::int64_t c = 0; c < band.column_floats; c += 16, to += 16)
-      store(to, channels - c >= 16 ? F16::load(from + c)
-                                   : F16::load_first(from + c, static_cast<int>(channels - c)));
-  }
+  const std::int64_t stretch = band.column_floats == 16 ? band.floats : 16;
+  for (std::int64_t column = low; column < high;
+       ++column, from += w.source_channels, to += band.column_floats)
+    for (std::int64_t c = 0, at = 0; c < channels; c += 16, at += stretch)
+      store(to + at, channels - c >= 16 ? F16::load(from + c)
+                                        : F16::load_first(from + c, static_cast<int>(channels - c)));
 }
 
-void clear_columns(float* to, std::int64_t low, std::int64_t high, const Band& band) {
-  for (std::int64_t i = low * band.column_floats; i < high * band.column_floats; ++i) to[i] = 0;
+void clear_columns(float* to, std::int64_t low, std::int64_t high, std::int64_t channels, const Band& band) {
+  for (std::int64_t c = 0; c < channels; c += band.column_floats, to += band.floats)
+    for (std::int64_t i = low * band.column_floats; i < high * band.column_floats; ++i) to[i] = 0;
 }
 
 /// A row of sources, null where it does not exist, `channels` floats of every pixel: all channels, or some of
-/// columns of 16.
+/// columns of 16, a stretch of band.floats after the other.
 void stage_row(float* to, const float* row, std::int64_t channels, const Window& w, const Band& band) {
-  if (!row) return clear_columns(to, 0, band.columns, band);
+  if (!row) return clear_columns(to, 0, band.columns, channels, band);
   if (w.w.divide == 1) {
     const std::int64_t first = w.w.offset, low = first < 0 ? least(-first, band.columns) : 0;
     const std::int64_t end = least(w.w.sources - first, band.columns), high = end < low ? low : end;
-    clear_columns(to, 0, low, band);
+    clear_columns(to, 0, low, channels, band);
     stage_columns(to, row + (first + low) * w.source_channels, low, high, channels, w, band);
-    return clear_columns(to, high, band.columns, band);
+    return clear_columns(to, high, band.columns, channels, band);
   }
-  clear_columns(to, 0, band.columns, band);
+  clear_columns(to, 0, band.columns, channels, band);
   for (std::int64_t column = 0; column < band.columns; ++column)
     if (const std::int64_t at = source_at(w.w, column + w.w.offset); at >= 0)
       stage_columns(to, row + at * w.source_channels, column, column + 1, channels, w, band);
@@ -112,9 +113,7 @@ void stage_band(float* to, const float* sources, std::int64_t channels, const Wi
   for (std::int64_t kt = 0; kt < w.t.taps; ++kt)
     for (std::int64_t r = 0; r < band.source_rows; ++r) {
       const float* from = band_row(sources, w, frame, kt, first_row * w.h.multiply + r);
-      float* row = to + kt * band.plane_floats + r * band.row_floats;
-      for (std::int64_t c = 0; c < channels; c += band.column_floats, row += band.floats)
-        stage_row(row, from ? from + c : nullptr, least(band.column_floats, channels - c), w, band);
+      stage_row(to + kt * band.plane_floats + r * band.row_floats, from, channels, w, band);
     }
   for (std::int64_t c = 0; c < channels; c += band.column_floats, to += band.floats)
     for (std::int64_t i = w.t.taps * band.plane_floats; i < band.floats; ++i) to[i] = 0;
