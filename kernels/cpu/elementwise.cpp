@@ -104,8 +104,19 @@ void transpose(float* y, const float* x, const PermuteShape& s, const Tile& tile
     case 4:
       return separate<4>(y, x, s.rows, tile, mode);
   }
+  const std::int64_t whole_rows = mode == Write::accumulate ? 0 : (tile.row_end - tile.row) / 4 * 4,
+                     whole_columns = (tile.column_end - tile.column) / 4 * 4;
+  for (std::int64_t column = tile.column; column < tile.column + whole_columns; column += 4)
+    for (std::int64_t row = tile.row; row < tile.row + whole_rows; row += 4) {
+      float* const to = y + column * s.rows + row;
+      const float* const from = x + row * s.columns + column;
+      float* const columns[] = {to, to + s.rows, to + 2 * s.rows, to + 3 * s.rows};
+      const float* const rows[] = {from, from + s.columns, from + 2 * s.columns, from + 3 * s.columns};
+      transpose4(columns, rows);
+    }
   for (std::int64_t column = tile.column; column < tile.column_end; ++column)
-    for (std::int64_t row = tile.row; row < tile.row_end; ++row) {
+    for (std::int64_t row = column < tile.column + whole_columns ? tile.row + whole_rows : tile.row;
+         row < tile.row_end; ++row) {
       float& to = y[column * s.rows + row];
       to = mode == Write::accumulate ? to + x[row * s.columns + column] : x[row * s.columns + column];
     }
@@ -113,7 +124,7 @@ void transpose(float* y, const float* x, const PermuteShape& s, const Tile& tile
 
 void permute(float* y, const float* x, const PermuteShape& s, Write mode, const Queue& queue) {
   // A side of at most 32 is one tile wide; the other side is cut so that a tile stays in L1.
-  constexpr std::int64_t side = 32, tile_floats = 4096;
+  constexpr std::int64_t side = 64, tile_floats = 4096;
   const auto extent = [&](std::int64_t own, std::int64_t other) {
     const std::int64_t across = other < side ? other : side;
     const std::int64_t room = other <= side ? tile_floats / (across > 0 ? across : 1) : side;
