@@ -93,11 +93,11 @@ Normalisation normalisation(float* tables, const float* mean, const float* inv_s
   return n;
 }
 
-void apply(float* y, const float* x, const float* mean, const float* inv_std,
-           const BatchNormParameters<float>& parameters, const BatchNormShape& s, const Queue& queue) {
-  const Layout l = layout_of(s);
-  const Scratch tables(queue, 3 * l.period);
-  const Normalisation n = normalisation(tables.data, mean, inv_std, parameters, l);
+/// `tables`: memory of a Normalisation.
+void apply(float* y, float* tables, const float* x, const float* mean, const float* inv_std,
+           const BatchNormParameters<float>& parameters, const BatchNormShape& s, const Layout& l,
+           const Queue& queue) {
+  const Normalisation n = normalisation(tables, mean, inv_std, parameters, l);
   const bool streamed = is_streamed(y, l.count);
   for_each_task(queue, l.chunks, [&](std::int64_t chunk, int) {
     with_activation(s.activation, [&](auto activation) {
@@ -144,19 +144,19 @@ struct Partials {
 };
 
 std::int64_t partial_floats(const Layout& l) { return 4 * l.chunks * l.channels; }
-Partials partials_in(const Scratch& scratch, const Layout& l) {
-  return {reinterpret_cast<double*>(scratch.data), l.channels};
+Partials partials_in(float* memory, const Layout& l) {
+  return {reinterpret_cast<double*>(memory), l.channels};
 }
 
 void forward_training(float* y, float* mean, float* inv_std, float* running_mean, float* running_var,
                       const float* x, const BatchNormParameters<float>& parameters, const BatchNormShape& s,
                       const Queue& queue) {
   const Layout l = layout_of(s);
-  const Scratch partial_memory(queue, partial_floats(l)), lanes(queue, 3 * l.period * worker_count(queue));
-  const Partials partial = partials_in(partial_memory, l);
+  const Scratch memory(queue, 3 * l.period * worker_count(queue) + partial_floats(l));
+  float* const lanes = memory.data;
+  const Partials partial = partials_in(lanes + 3 * l.period * worker_count(queue), l);
   for_each_task(queue, l.chunks, [&](std::int64_t chunk, int worker) {
-    chunk_moments(partial.first(chunk), partial.second(chunk), x, lanes.data + 3 * l.period * worker, l,
-                  chunk);
+    chunk_moments(partial.first(chunk), partial.second(chunk), x, lanes + 3 * l.period * worker, l, chunk);
   });
   const double n = static_cast<double>(s.rows);
   for (std::int64_t c = 0; c < s.channels; ++c) {  // Chan, Golub and LeVeque (1979), all chunks at once
@@ -173,7 +173,7 @@ void forward_training(float* y, float* mean, float* inv_std, float* running_mean
     running_mean[c] = static_cast<float>((1 - s.momentum) * running_mean[c] + s.momentum * centre);
     running_var[c] = static_cast<float>((1 - s.momentum) * running_var[c] + s.momentum * squares / (n - 1));
   }
-  apply(y, x, mean, inv_std, parameters, s, queue);
+  apply(y, lanes, x, mean, inv_std, parameters, s, l, queue);
 }
 
 /// inv_std of the running variance.
@@ -185,19 +185,26 @@ void running_inv_std(float* inv_std, const float* running_var, const BatchNormSh
 void forward_evaluation(float* y, const float* running_mean, const float* running_var, const float* x,
                         const BatchNormParameters<float>& parameters, const BatchNormShape& s,
                         const Queue& queue) {
-  const Scratch inv_std(queue, s.channels);
-  running_inv_std(inv_std.data, running_var, s);
-  apply(y, x, running_mean, inv_std.data, parameters, s, queue);
+  const Layout l = layout_of(s);
+  const Scratch memory(queue, 3 * l.period + s.channels);
+  float* const inv_std = memory.data + 3 * l.period;
+  running_inv_std(inv_std, running_var, s);
+  apply(y, memory.data, x, running_mean, inv_std, parameters, s, l, queue);
+}
+
+/// Memory of grad_parameters.
+std::int64_t gradient_floats(const Layout& l, const Queue& queue) {
+  return 2 * l.period * worker_count(queue) + partial_floats(l);
 }
 
 /// dbias = sum dz and dweight = sum dz * (x - mean) * inv_std over the rows, dz = dy * slope of the
 /// activation.
-void grad_parameters(float* dweight, float* dbias, const float* dy, const float* x, const Normalisation& n,
-                     const float* inv_std, const BatchNormShape& s, const Layout& l, const Queue& queue) {
-  const Scratch partial_memory(queue, partial_floats(l)), lanes(queue, 2 * l.period * worker_count(queue));
-  const Partials partial = partials_in(partial_memory, l);
+void grad_parameters(float* dweight, float* dbias, float* memory, const float* dy, const float* x,
+                     const Normalisation& n, const float* inv_std, const BatchNormShape& s, const Layout& l,
+                     const Queue& queue) {
+  const Partials partial = partials_in(memory + 2 * l.period * worker_count(queue), l);
   for_each_task(queue, l.chunks, [&](std::int64_t chunk, int worker) {
-    float *bias = lanes.data + 2 * l.period * worker, *weight = bias + l.period;
+    float *bias = memory + 2 * l.period * worker, *weight = bias + l.period;
     clear(bias, l);
     clear(weight, l);
     with_activation(s.activation, [&](auto activation) {
@@ -244,9 +251,9 @@ void grad_training(float* dx, float* dweight, float* dbias, const float* dy, con
                    const float* mean, const float* inv_std, const BatchNormParameters<float>& parameters,
                    const BatchNormShape& s, Write dx_mode, const Queue& queue) {
   const Layout l = layout_of(s);
-  const Scratch tables(queue, 5 * l.period);
+  const Scratch tables(queue, 5 * l.period + gradient_floats(l, queue));
   const Normalisation n = normalisation(tables.data, mean, inv_std, parameters, l);
-  grad_parameters(dweight, dbias, dy, x, n, inv_std, s, l, queue);
+  grad_parameters(dweight, dbias, tables.data + 5 * l.period, dy, x, n, inv_std, s, l, queue);
   if (!dx) return;
   float *per_input = tables.data + 3 * l.period, *constant = tables.data + 4 * l.period;
   const double rows = static_cast<double>(s.rows);
@@ -262,10 +269,12 @@ void grad_evaluation(float* dx, float* dweight, float* dbias, const float* dy, c
                      const BatchNormParameters<float>& parameters, const BatchNormShape& s, Write dx_mode,
                      const Queue& queue) {
   const Layout l = layout_of(s);
-  const Scratch tables(queue, 4 * l.period), inv_std(queue, s.channels);
-  running_inv_std(inv_std.data, running_var, s);
-  const Normalisation n = normalisation(tables.data, running_mean, inv_std.data, parameters, l);
-  grad_parameters(dweight, dbias, dy, x, n, inv_std.data, s, l, queue);
+  const std::int64_t gradients = gradient_floats(l, queue);
+  const Scratch tables(queue, 4 * l.period + gradients + s.channels);
+  float *const memory = tables.data + 4 * l.period, *const inv_std = memory + gradients;
+  running_inv_std(inv_std, running_var, s);
+  const Normalisation n = normalisation(tables.data, running_mean, inv_std, parameters, l);
+  grad_parameters(dweight, dbias, memory, dy, x, n, inv_std, s, l, queue);
   if (!dx) return;
   float* none = tables.data + 3 * l.period;
   clear(none, l);

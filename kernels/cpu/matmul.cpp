@@ -99,40 +99,40 @@ void multiply(float* c, std::int64_t c_stride, const Operand& a, const Operand& 
 
 // Which way is chosen by the shape alone: not all of them cut sums in the same way.
 
-/// C (m, n) of few rows, of which `factors` (k, m) are the small factor and b (k, n) has the lanes.
-void multiply_few_rows(float* c, const float* factors, const float* b, const MatmulShape& s, Write mode,
-                       const Queue& queue) {
-  const Lines lines{b, factors, s.n, s.m, s.k};
-  multiply_lines(c, lines, mode, queue);
-  const std::int64_t done = lines.whole_lanes();
-  multiply(c + done, s.n, {factors, 1, s.m}, {b + done, 1, s.n}, {s.m, s.n - done, s.k}, mode, queue);
-}
+/// Whether the rows are the few factors of lines of B.
+bool has_few_rows(const MatmulShape& s) { return s.k > 0 && s.m <= most_narrow && s.n >= least_lanes; }
 
 void nn(float* c, const float* a, const float* b, const MatmulShape& s, Write mode, const Queue& queue) {
   if (s.k > 0 && s.n <= most_narrow) return multiply_narrow(c, a, b, s, mode, queue);
-  if (s.k > 0 && s.m <= most_narrow && s.n >= least_lanes) {
+  std::int64_t done = 0;
+  if (has_few_rows(s)) {
     const Scratch turned(queue, s.m * s.k);
+    const Lines lines{b, turned.data, s.n, s.m, s.k};
     turn(turned.data, a, s.m, s.k, Write::overwrite, queue);
-    return multiply_few_rows(c, turned.data, b, s, mode, queue);
+    multiply_lines(c, lines, mode, queue);
+    done = lines.whole_lanes();
   }
-  multiply(c, s.n, {a, s.k, 1}, {b, 1, s.n}, s, mode, queue);
+  multiply(c + done, s.n, {a, s.k, 1}, {b + done, 1, s.n}, {s.m, s.n - done, s.k}, mode, queue);
 }
 
 void tn(float* c, const float* a, const float* b, const MatmulShape& s, Write mode, const Queue& queue) {
-  if (s.k > 0 && s.m <= most_narrow && s.n >= least_lanes) return multiply_few_rows(c, a, b, s, mode, queue);
-  std::int64_t done = 0;
-  if (s.k > 0 && s.n <= most_lines && s.m >= least_turned_lanes && mode == Write::overwrite) {
+  std::int64_t rows = 0, columns = 0;  // done
+  if (has_few_rows(s)) {
+    const Lines lines{b, a, s.n, s.m, s.k};
+    multiply_lines(c, lines, mode, queue);
+    columns = lines.whole_lanes();
+  } else if (s.k > 0 && s.n <= most_lines && s.m >= least_turned_lanes && mode == Write::overwrite) {
     const Lines lines{a, b, s.m, s.n, s.k};
     multiply_lines_turned(c, lines, queue);
-    done = lines.whole_lanes();
+    rows = lines.whole_lanes();
   }
-  multiply(c + done * s.n, s.n, {a + done, 1, s.m}, {b, 1, s.n}, {s.m - done, s.n, s.k}, mode, queue);
+  multiply(c + rows * s.n + columns, s.n, {a + rows, 1, s.m}, {b + columns, 1, s.n},
+           {s.m - rows, s.n - columns, s.k}, mode, queue);
 }
 
 void nt(float* c, const float* a, const float* b, const MatmulShape& s, Write mode, const Queue& queue) {
   if (s.k > 0 && s.n <= most_narrow) return multiply_turned_b(c, a, b, s, mode, queue);
-  if (s.k > 0 && s.m <= most_narrow && s.n >= least_lanes && s.k >= 64)
-    return multiply_turned_c(c, a, b, s, mode, queue);
+  if (has_few_rows(s) && s.k >= 64) return multiply_turned_c(c, a, b, s, mode, queue);
   multiply(c, s.n, {a, s.k, 1}, {b, s.k, 1}, s, mode, queue);
 }
 

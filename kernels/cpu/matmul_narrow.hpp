@@ -1,6 +1,6 @@
-// Matrix products with few columns, where packing would cost as much as the product: rows of A are read where
-// they are, once for all columns. Where A is stored by its columns these are the lanes, so that a tile of C
-// is transposed at the end. Same chains and chunks of k as kernels/cpu/gemm_tile.hpp.
+// Matrix products with few columns or few rows, where packing would cost as much as the product: the large
+// factor is read where it is, the small one too or it is turned first. Same chains and chunks of k as in
+// kernels/cpu/matmul.cpp. Lanes keep them from the limit: 41 neurons fill 48 of them, 113 fill 128.
 #pragma once
 #include "kernels/cpu/gemm_tile.hpp"
 #include "kernels/matmul.hpp"
