@@ -76,8 +76,9 @@ void record_node(const Tensor& output, const std::vector<Tensor>& inputs, std::s
         wants_gradient(input) ? NodeInput{input.body().autograd, input.shape(), input.dtype(), input.device()}
                               : NodeInput{nullptr, {}, output.dtype(), output.device()});
   node->sequence_ = next_sequence();
-  ensure_state(output).producer = node;
+  AutogradState& state = ensure_state(output);
   node->output_ = output.body().autograd;
+  state.producer = std::move(node);
 }
 
 // A graph that is dropped without a backward pass is freed node by node instead of by recursion.
