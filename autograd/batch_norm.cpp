@@ -61,7 +61,7 @@ struct BatchNormBackward final : Node {
 Tensor normalise(const char* op, const Tensor& x, const BatchNormTensors& tensors,
                  const BatchNormOptions& options) {
   const BatchNormShape shape = checked_shape(op, x, tensors, options);
-  const Tensor y = empty_like(x);
+  Tensor y = empty_like(x);
   BatchNormBackward node;
   dispatch(op, x.dtype(), [&]<class T>() {
     const BatchNormKernels<T>& kernels = tables<T>(x.device()).batch_norm;

@@ -68,8 +68,7 @@ struct Conv3dBackward final : Node {
 Tensor convolve(const char* op, const Tensor& x, const Tensor& weight, const Tensor& bias,
                 const Conv3dOptions& options) {
   const Conv3dShape shape = checked_shape(op, x, weight, bias, options);
-  const Tensor y({shape.batch, shape.t.out, shape.h.out, shape.w.out, shape.out_channels}, x.dtype(),
-                 x.device());
+  Tensor y({shape.batch, shape.t.out, shape.h.out, shape.w.out, shape.out_channels}, x.dtype(), x.device());
   dispatch(op, x.dtype(), [&]<class T>() {
     tables<T>(x.device())
         .conv3d.forward(y.data<T>(), x.data<T>(), weight.data<T>(), data_or_null<T>(bias), shape,

@@ -31,7 +31,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   if (a.shape().rank() != 2 || b.shape().rank() != 2 || a.shape()[1] != b.shape()[0])
     throw ShapeError("matmul", text("factors must be (M,K) and (K,N): ", a.shape(), " and ", b.shape()));
   const MatmulShape shape{a.shape()[0], b.shape()[1], a.shape()[1]};
-  const Tensor c({shape.m, shape.n}, a.dtype(), a.device());
+  Tensor c({shape.m, shape.n}, a.dtype(), a.device());
   dispatch("matmul", a.dtype(), [&]<class T>() {
     tables<T>(a.device())
         .matmul.nn(c.data<T>(), a.data<T>(), b.data<T>(), shape, Write::overwrite, queue_of(a));
