@@ -39,7 +39,6 @@ FOVEA_INLINE void for_each_piece(const Queue& queue, std::int64_t runs, std::int
 }
 
 // ---- channel dropout and slices
-// ----------------------------------------------------------------------------------------------------
 
 /// Floats after which the pattern "channel of lane" repeats in whole vectors, some of them for short loops.
 std::int64_t period_of(std::int64_t channels) {
@@ -110,7 +109,6 @@ void slice_frames_grad(float* dx, const float* dy, std::int64_t batch, std::int6
 }
 
 // ---- pools
-// ----------------------------------------------------------------------------------------------------
 
 /// A row of outputs in runs of floats whose inputs lie side by side, `step` apart from run to run, and
 /// `offset[tap]` from tap to tap of a window. Rows of few channels are packed first: a line for each tap.
