@@ -1,5 +1,7 @@
 // Depthwise convolution of small maps: a place of several maps at once, channels as lanes, and only the taps
-// that see a source from there.
+// that see a source from there. Weight gradients of 4 x 4 maps with 64 channels reach a sixth of the best
+// speed, where maps lie 4 KB apart and few of them stay in the L1 cache; staging them gives a quarter, but
+// takes two thirds from maps of 1 x 1 to 3 x 3.
 #pragma once
 #include "kernels/cpu/conv3d_maps.hpp"
 
