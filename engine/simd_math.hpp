@@ -88,7 +88,9 @@ FOVEA_INLINE Wide16 logistic_argument(F16 x) {
 /// log(1 + exp(x)).
 FOVEA_INLINE F16 softplus(F16 x) {
   const Wide16 positive = widened(max(F16::zero(), x)), argument = logistic_argument(x);
-  return narrowed(each_part([&](int i) { return positive.v[i] + wide_logistic(argument.v[i]).log1p; }));
+  return narrowed(each_part([&](int i) __attribute__((always_inline)) {
+    return positive.v[i] + wide_logistic(argument.v[i]).log1p;
+  }));
 }
 
 /// 1 / (1 + exp(-x)) of x and e = exp(-|x|).
@@ -98,7 +100,9 @@ FOVEA_INLINE WideVector sigmoid_of(WideVector x, WideVector e) {
 
 FOVEA_INLINE F16 sigmoid(F16 x) {
   const Wide16 own = widened(x), argument = logistic_argument(x);
-  return narrowed(each_part([&](int i) { return sigmoid_of(own.v[i], wide_logistic(argument.v[i]).e); }));
+  return narrowed(each_part([&](int i) __attribute__((always_inline)) {
+    return sigmoid_of(own.v[i], wide_logistic(argument.v[i]).e);
+  }));
 }
 
 /// The slope of softplus where its value is the rounded one (d slope / d value = 1 - slope).
@@ -112,7 +116,9 @@ FOVEA_INLINE Wide16 wide_softplus_slope(F16 x) {
     slope.v[i] = sigmoid_of(own.v[i], logistic.e);
   }
   const Wide16 rounded = widened(narrowed(value));
-  return each_part([&](int i) { return slope.v[i] + (1.0 - slope.v[i]) * (rounded.v[i] - value.v[i]); });
+  return each_part([&](int i) __attribute__((always_inline)) {
+    return slope.v[i] + (1.0 - slope.v[i]) * (rounded.v[i] - value.v[i]);
+  });
 }
 
 /// An activation with its shifts ready for use; one type per kind, so that the choice stays out of the loops.
