@@ -27,15 +27,14 @@ struct MaskReadoutBackward final : Node {
 
   void backward(const Tensor& d_output) override {
     dispatch("mask_readout", x.dtype(), [&]<class T>() {
+      const MatmulKernels<T>& matmul = tables<T>(x.device()).matmul;
       const Queue queue = queue_of(x);
-      const std::int64_t taps = shape.pixels * shape.channels;
       const Tensor dz = activation_gradient<T>(d_output);
       if (needs_gradient(1) || needs_gradient(2)) weight_gradient<T>(dz);
       x = Tensor();
       if (const GradientBuffer dx = input_gradient(0))
-        tables<T>(dz.device())
-            .matmul.nt(dx.data<T>(), dz.data<T>(), weight.data<T>(), {shape.rows, taps, shape.neurons},
-                       dx.mode, queue);
+        matmul.nt(dx.data<T>(), dz.data<T>(), weight.data<T>(),
+                  {shape.rows, shape.pixels * shape.channels, shape.neurons}, dx.mode, queue);
     });
   }
 

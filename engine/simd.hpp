@@ -304,6 +304,15 @@ FOVEA_INLINE float sum(F16 a) {
 
 #endif
 
+/// Floats after which the pattern "channel of lane" repeats in whole vectors: at least eight of them, whose
+/// chains of sums hide the latency of an addition.
+FOVEA_INLINE std::int64_t lane_period(std::int64_t channels) {
+  constexpr std::int64_t fewest = 8 * 16;
+  std::int64_t period = channels;
+  while (period % 16 != 0) period *= 2;  // multiples of 16 need no more than 16 rows
+  return period * ((fewest + period - 1) / period);
+}
+
 /// Whether a result of so many floats is stored with `stream`, past the caches, which it would only flush:
 /// lines need not be read before they are written. A task that streams ends with finish_streams.
 FOVEA_INLINE bool is_streamed(const float* to, std::int64_t floats) {

@@ -1,29 +1,11 @@
 // CPU kernels of pooling, channel dropout and dropped frames against the f64 reference.
 #include "tests/cpu_kernels.hpp"
+#include "tests/frames_cases.hpp"
 
 using namespace fovea;
 using namespace fovea::test;
 
 namespace {
-
-constexpr Write modes[] = {Write::overwrite, Write::accumulate};
-
-std::size_t size(std::int64_t count) { return static_cast<std::size_t>(count); }
-
-std::vector<float> before(std::size_t count, Write mode) {
-  return mode == Write::accumulate ? random_whole(count, 9) : std::vector<float>{};
-}
-
-PoolShape pool_of(std::int64_t batch, std::int64_t t, std::int64_t h, std::int64_t w, std::int64_t channels,
-                  std::int64_t kernel_t, std::int64_t kernel_h, std::int64_t kernel_w) {
-  return {batch, t, h, w, channels, kernel_t, kernel_h, kernel_w, t / kernel_t, h / kernel_h, w / kernel_w};
-}
-
-std::size_t inputs_of(const PoolShape& s) { return size(s.batch * s.in_t * s.in_h * s.in_w * s.channels); }
-std::size_t outputs_of(const PoolShape& s) {
-  return size(s.batch * s.out_t * s.out_h * s.out_w * s.channels);
-}
-std::int64_t taps_of(const PoolShape& s) { return s.kernel_t * s.kernel_h * s.kernel_w; }
 
 /// One value, few and many channels with and without windows across the width, incomplete windows along
 /// every axis, many rows of one task, many tasks.
@@ -35,27 +17,6 @@ std::vector<PoolShape> pools() {
           pool_of(1, 3, 9, 40, 33, 1, 2, 5),  pool_of(3, 2, 64, 50, 7, 1, 2, 3),
           pool_of(2, 7, 31, 30, 16, 3, 1, 1), pool_of(2, 1, 3, 3, 2, 1, 4, 1),
           pool_of(0, 2, 4, 4, 3, 1, 2, 2)};
-}
-
-/// Runs `pool` with the 32-bit index read as floats; the f64 oracle's are made the same.
-template <class Tables, class T>
-void run_max_pool(const Tables& tables, T* y, T* index, const T* x, const PoolShape& s, const Queue& queue) {
-  if constexpr (sizeof(T) == 4) {
-    tables.frames.max_pool(y, reinterpret_cast<std::int32_t*>(index), x, s, queue);
-  } else {
-    std::vector<std::int32_t> positions(outputs_of(s));
-    tables.frames.max_pool(y, positions.data(), x, s, queue);
-    for (std::size_t i = 0; i < positions.size(); ++i)
-      index[i] = static_cast<T>(__builtin_bit_cast(float, positions[i]));
-  }
-}
-
-std::string text_of(const PoolShape& s) {
-  std::string text = "pool:";
-  for (const std::int64_t value :
-       {s.batch, s.in_t, s.in_h, s.in_w, s.channels, s.kernel_t, s.kernel_h, s.kernel_w})
-    text += " " + std::to_string(value);
-  return text;
 }
 
 }  // namespace
@@ -101,11 +62,9 @@ TEST_CASE("NaN is the maximum of a pool, the last one its place; so is infinity 
 
 TEST_CASE("gradients of maximum pools go to the maximum alone") {
   for (const PoolShape& s : pools())
-    for (const Write mode : modes) {
+    for (const Write mode : write_modes) {
       INFO(text_of(s));
-      std::vector<std::int32_t> index(outputs_of(s));
-      for (std::size_t i = 0; i < index.size(); ++i)
-        index[i] = static_cast<std::int32_t>(i * 7919 % size(taps_of(s)));
+      std::vector<std::int32_t> index = some_places(s);
       if (inputs_of(s) == 0) continue;
       check_kernel({random_whole(outputs_of(s), 1)}, {{inputs_of(s), 0, {0}, before(inputs_of(s), mode)}},
                    [&](const auto& tables, auto in, auto out, const Queue& queue) {
@@ -125,7 +84,7 @@ TEST_CASE("average pools and their gradients") {
                    [&](const auto& tables, auto in, auto out, const Queue& queue) {
                      tables.frames.average_pool(out[0], in[0], s, queue);
                    });
-    for (const Write mode : modes)
+    for (const Write mode : write_modes)
       check_kernel(
           {random_whole(outputs_of(s), 2)},
           {{inputs_of(s), eps, {mode == Write::accumulate ? eps * 4 : 0}, before(inputs_of(s), mode)}},
@@ -136,44 +95,41 @@ TEST_CASE("average pools and their gradients") {
 }
 
 TEST_CASE("channel dropout of any number of channels, short runs and long ones") {
-  struct Case {
-    std::int64_t batch, inner, channels;
-  };
-  for (const Case& c :
-       {Case{1, 1, 1}, Case{3, 7, 5}, Case{2, 50, 16}, Case{4, 90, 4}, Case{2, 40000, 1}, Case{3, 9000, 3},
-        Case{2, 700, 48}, Case{600, 1, 17}, Case{5, 33, 129}, Case{0, 3, 4}, Case{3, 0, 4}, Case{3, 4, 0}})
-    for (const Write mode : modes) {
+  for (const ChannelDropout& c : {ChannelDropout{1, 1, 1},
+                                  {3, 7, 5},
+                                  {2, 50, 16},
+                                  {4, 90, 4},
+                                  {2, 40000, 1},
+                                  {3, 9000, 3},
+                                  {2, 700, 48},
+                                  {600, 1, 17},
+                                  {5, 33, 129},
+                                  {0, 3, 4},
+                                  {3, 0, 4},
+                                  {3, 4, 0}})
+    for (const Write mode : write_modes) {
       CAPTURE(c.inner);
       CAPTURE(c.channels);
-      const std::size_t count = size(std::max<std::int64_t>(1, c.batch * c.inner * c.channels));
-      check_kernel({random_whole(count, 1), random_whole(size(c.batch * c.channels + 1), 2)},
-                   {{count, 0, {0}, random_whole(count, 9)}},
-                   [&](const auto& tables, auto in, auto out, const Queue& queue) {
-                     tables.frames.scale_channels(out[0], in[0], in[1], c.batch, c.inner, c.channels, mode,
-                                                  queue);
-                   });
+      check_kernel({random_whole(c.count(), 1), random_whole(size(c.batch * c.channels + 1), 2)},
+                   {{c.count(), 0, {0}, random_whole(c.count(), 9)}},
+                   ChannelDropout{c.batch, c.inner, c.channels, mode});
     }
 }
 
 TEST_CASE("slices of frames, and their gradients with zeros around them") {
-  struct Case {
-    std::int64_t batch, frames, inner, first, count;
-  };
-  for (const Case& c :
-       {Case{1, 1, 1, 0, 1}, Case{2, 9, 5, 3, 4}, Case{3, 12, 16, 0, 12}, Case{2, 30, 24, 20, 10},
-        Case{1, 7, 4, 2, 1}, Case{2, 6, 7001, 1, 4}, Case{900, 3, 7, 2, 1}, Case{2, 3, 20000, 1, 1}}) {
+  for (const Slice& c : {Slice{1, 1, 1, 0, 1},
+                         {2, 9, 5, 3, 4},
+                         {3, 12, 16, 0, 12},
+                         {2, 30, 24, 20, 10},
+                         {1, 7, 4, 2, 1},
+                         {2, 6, 7001, 1, 4},
+                         {900, 3, 7, 2, 1},
+                         {2, 3, 20000, 1, 1}}) {
     CAPTURE(c.inner);
-    const std::size_t all = size(c.batch * c.frames * c.inner), some = size(c.batch * c.count * c.inner);
-    check_kernel(
-        {random_normal(all, 1)}, {{some, 0}}, [&](const auto& tables, auto in, auto out, const Queue& queue) {
-          tables.frames.slice_frames(out[0], in[0], c.batch, c.frames, c.inner, c.first, c.count, queue);
-        });
-    for (const Write mode : modes)
-      check_kernel({random_whole(some, 1)}, {{all, 0, {0}, before(all, mode)}},
-                   [&](const auto& tables, auto in, auto out, const Queue& queue) {
-                     tables.frames.slice_frames_grad(out[0], in[0], c.batch, c.frames, c.inner, c.first,
-                                                     c.count, mode, queue);
-                   });
+    check_kernel({random_normal(c.all(), 1)}, {{c.some(), 0}}, c);
+    for (const Write mode : write_modes)
+      check_kernel({random_whole(c.some(), 1)}, {{c.all(), 0, {0}, before(c.all(), mode)}},
+                   SliceGradient{c, mode});
   }
 }
 

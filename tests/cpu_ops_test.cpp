@@ -104,7 +104,7 @@ TEST_CASE("matmul of few columns, where nothing is packed") {
   check_matmul({20, 300, 2000}, false);
 }
 
-TEST_CASE("a product of more than 64 MB goes past the caches") {
+TEST_CASE("a product of more than 64 MB, which goes past the caches, is exact") {
   const std::int64_t m = 65, n = 262144;
   for (const Isa isa : available_isas()) {
     if (isa == Isa::reference) continue;

@@ -1,18 +1,11 @@
 // The CUDA kernels of pooling, channel dropout, dropped frames, gathered entries and normalized rows.
+#include "tests/frames_cases.hpp"
 #include "tests/gpu_kernels.hpp"
 
 using namespace fovea;
 using namespace fovea::test;
 
 namespace {
-
-std::size_t size(std::int64_t count) { return static_cast<std::size_t>(count); }
-
-const std::vector<Write> modes{Write::overwrite, Write::accumulate};
-
-std::vector<float> before(std::size_t count, Write mode) {
-  return mode == Write::accumulate ? random_whole(count, 9) : std::vector<float>{};
-}
 
 /// Whole numbers in the memory of a queue's device.
 template <class Integer>
@@ -35,39 +28,12 @@ class DeviceIntegers {
   Integer* data_ = nullptr;
 };
 
-PoolShape pool_of(std::int64_t batch, std::int64_t t, std::int64_t h, std::int64_t w, std::int64_t channels,
-                  std::int64_t kernel_t, std::int64_t kernel_h, std::int64_t kernel_w) {
-  return {batch, t, h, w, channels, kernel_t, kernel_h, kernel_w, t / kernel_t, h / kernel_h, w / kernel_w};
-}
-
-std::size_t inputs_of(const PoolShape& s) { return size(s.batch * s.in_t * s.in_h * s.in_w * s.channels); }
-std::size_t outputs_of(const PoolShape& s) {
-  return size(s.batch * s.out_t * s.out_h * s.out_w * s.channels);
-}
-
 /// One value, incomplete windows along every axis, channels in fours and not, several blocks.
 std::vector<PoolShape> pools() {
   return {pool_of(1, 1, 1, 1, 1, 1, 1, 1),   pool_of(2, 1, 6, 9, 3, 1, 2, 2),
           pool_of(1, 5, 5, 7, 8, 2, 2, 3),   pool_of(2, 3, 7, 4, 5, 3, 3, 1),
           pool_of(3, 1, 36, 32, 4, 1, 2, 2), pool_of(1, 2, 3, 3, 16, 2, 3, 3),
           pool_of(1, 4, 1, 1, 4, 3, 1, 1)};
-}
-
-void capture(const PoolShape& s) {
-  INFO("pool of " << s.in_t << " x " << s.in_h << " x " << s.in_w << ", " << s.channels << " channels");
-}
-
-/// y and index of a maximum pool, the index as 32-bit words in an output of floats: read as floats by f64.
-template <class Tables, class T>
-void run_max_pool(const Tables& tables, T* y, T* index, const T* x, const PoolShape& s, const Queue& queue) {
-  if constexpr (sizeof(T) == 4) {
-    tables.frames.max_pool(y, reinterpret_cast<std::int32_t*>(index), x, s, queue);
-  } else {
-    std::vector<std::int32_t> positions(outputs_of(s));
-    tables.frames.max_pool(y, positions.data(), x, s, queue);
-    for (std::size_t i = 0; i < positions.size(); ++i)
-      index[i] = static_cast<T>(__builtin_bit_cast(float, positions[i]));
-  }
 }
 
 }  // namespace
@@ -77,7 +43,7 @@ void run_max_pool(const Tables& tables, T* y, T* index, const T* x, const PoolSh
 
 TEST_CASE("CUDA maximum pools find the first of the largest values") {
   for (const PoolShape& s : pools()) {
-    capture(s);
+    INFO(text_of(s));
     // whole numbers tie
     for (const auto& x : {random_normal(inputs_of(s), 1), random_whole(inputs_of(s), 1)})
       check_gpu_kernel({x}, {{outputs_of(s), 0}, {outputs_of(s), 0}},
@@ -102,11 +68,9 @@ TEST_CASE("NaN is the maximum of a CUDA pool") {
 
 TEST_CASE("CUDA gradients of maximum pools go to the maximum alone") {
   for (const PoolShape& s : pools())
-    for (const Write mode : modes) {
-      capture(s);
-      std::vector<std::int32_t> index(outputs_of(s));
-      const auto taps = static_cast<unsigned>(s.kernel_t * s.kernel_h * s.kernel_w);
-      for (std::size_t i = 0; i < index.size(); ++i) index[i] = static_cast<std::int32_t>(i * 7919 % taps);
+    for (const Write mode : write_modes) {
+      INFO(text_of(s));
+      const std::vector<std::int32_t> index = some_places(s);
       check_gpu_kernel({random_whole(outputs_of(s), 1)}, {{inputs_of(s), 0, {0}, before(inputs_of(s), mode)}},
                        [&](const auto& tables, auto in, auto out, const Queue& queue) {
                          const DeviceIntegers<std::int32_t> positions(queue, index);
@@ -117,7 +81,7 @@ TEST_CASE("CUDA gradients of maximum pools go to the maximum alone") {
 
 TEST_CASE("CUDA average pools and their gradients") {
   for (const PoolShape& s : pools()) {
-    capture(s);
+    INFO(text_of(s));
     const auto taps = static_cast<double>(s.kernel_t * s.kernel_h * s.kernel_w);
     const auto forward = [&](const auto& tables, auto in, auto out, const Queue& queue) {
       tables.frames.average_pool(out[0], in[0], s, queue);
@@ -126,7 +90,7 @@ TEST_CASE("CUDA average pools and their gradients") {
     std::vector<KernelOutput> y{{outputs_of(s), 0}};
     bound_outputs(y, x, taps + 1, forward);
     check_gpu_kernel(x, y, forward);
-    for (const Write mode : modes) {
+    for (const Write mode : write_modes) {
       const auto grad = [&](const auto& tables, auto in, auto out, const Queue& queue) {
         tables.frames.average_pool_grad(out[0], in[0], s, mode, queue);
       };
@@ -138,40 +102,23 @@ TEST_CASE("CUDA average pools and their gradients") {
 }
 
 TEST_CASE("CUDA channel dropout") {
-  struct Case {
-    std::int64_t batch, inner, channels;
-  };
-  for (const Case& c : {Case{1, 1, 1}, Case{3, 7, 5}, Case{2, 50, 16}, Case{4, 90, 4}, Case{0, 3, 4}})
-    for (const Write mode : modes) {
+  for (const ChannelDropout& c : {ChannelDropout{1, 1, 1}, {3, 7, 5}, {2, 50, 16}, {4, 90, 4}, {0, 3, 4}})
+    for (const Write mode : write_modes) {
       CAPTURE(c.channels);
-      const std::size_t count = size(std::max<std::int64_t>(1, c.batch * c.inner * c.channels));
-      std::vector<float> initial = random_whole(count, 9);
-      check_gpu_kernel(
-          {random_whole(count, 1), random_whole(size(c.batch * c.channels + 1), 2)},
-          {{count, 0, {0}, initial}}, [&](const auto& tables, auto in, auto out, const Queue& queue) {
-            tables.frames.scale_channels(out[0], in[0], in[1], c.batch, c.inner, c.channels, mode, queue);
-          });
+      check_gpu_kernel({random_whole(c.count(), 1), random_whole(size(c.batch * c.channels + 1), 2)},
+                       {{c.count(), 0, {0}, random_whole(c.count(), 9)}},
+                       ChannelDropout{c.batch, c.inner, c.channels, mode});
     }
 }
 
 TEST_CASE("CUDA slices of frames, and their gradients with zeros around them") {
-  struct Case {
-    std::int64_t batch, frames, inner, first, count;
-  };
-  for (const Case& c : {Case{1, 1, 1, 0, 1}, Case{2, 9, 5, 3, 4}, Case{3, 12, 16, 0, 12},
-                        Case{2, 30, 24, 20, 10}, Case{1, 7, 4, 2, 1}}) {
+  for (const Slice& c :
+       {Slice{1, 1, 1, 0, 1}, {2, 9, 5, 3, 4}, {3, 12, 16, 0, 12}, {2, 30, 24, 20, 10}, {1, 7, 4, 2, 1}}) {
     CAPTURE(c.inner);
-    const std::size_t all = size(c.batch * c.frames * c.inner), some = size(c.batch * c.count * c.inner);
-    check_gpu_kernel(
-        {random_normal(all, 1)}, {{some, 0}}, [&](const auto& tables, auto in, auto out, const Queue& queue) {
-          tables.frames.slice_frames(out[0], in[0], c.batch, c.frames, c.inner, c.first, c.count, queue);
-        });
-    for (const Write mode : modes)
-      check_gpu_kernel({random_whole(some, 1)}, {{all, 0, {0}, before(all, mode)}},
-                       [&](const auto& tables, auto in, auto out, const Queue& queue) {
-                         tables.frames.slice_frames_grad(out[0], in[0], c.batch, c.frames, c.inner, c.first,
-                                                         c.count, mode, queue);
-                       });
+    check_gpu_kernel({random_normal(c.all(), 1)}, {{c.some(), 0}}, c);
+    for (const Write mode : write_modes)
+      check_gpu_kernel({random_whole(c.some(), 1)}, {{c.all(), 0, {0}, before(c.all(), mode)}},
+                       SliceGradient{c, mode});
   }
 }
 
@@ -206,7 +153,7 @@ void check_gather(const GatherShape& s, bool whole, bool scaled) {
   if (!whole) bound_outputs(y, inputs, 1.01, forward);
   check_gpu_kernel(inputs, y, forward);
   const double terms = static_cast<double>(s.count) + 2;  // of a sum over all choices
-  for (const Write mode : modes) {
+  for (const Write mode : write_modes) {
     const auto grad = [&](const auto& tables, auto in, auto out, const Queue& queue) {
       const DeviceIntegers<std::int64_t> entries(queue, index);
       tables.gather.grad(out[0], out[1], in[1], in[0], entries.data(), scaled ? in[2] : nullptr, s, mode,
@@ -255,7 +202,7 @@ void check_rows(std::int64_t rows, std::int64_t columns) {
                    [&](const auto& tables, auto in, auto out, const Queue& queue) {
                      tables.normalize_rows.forward(out[0], in[0], rows, columns, queue);
                    });
-  for (const Write mode : modes) {
+  for (const Write mode : write_modes) {
     KernelOutput dx{count, 0, std::vector<double>(count), before(count, mode)};
     for (std::int64_t n = 0; n < rows; ++n) {
       double squares = 0, product = 0;

@@ -9,17 +9,14 @@
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
-constexpr std::int64_t chunk_floats = 8192;    // 32 KB
-constexpr std::int64_t least_period = 8 * 16;  // eight chains of sums hide the latency of an addition
+constexpr std::int64_t chunk_floats = 8192;  // 32 KB
 
 struct Layout {
   std::int64_t channels, period, chunk, count, chunks;
 };
 
 Layout layout_of(const BatchNormShape& s) {
-  std::int64_t period = s.channels;
-  while (period % 16 != 0) period *= 2;  // multiples of 16 need no more than 16 rows
-  period *= (least_period + period - 1) / period;
+  const std::int64_t period = lane_period(s.channels);
   const std::int64_t chunk = period * ((chunk_floats + period - 1) / period), count = s.rows * s.channels;
   return {s.channels, period, chunk, count, (count + chunk - 1) / chunk};
 }

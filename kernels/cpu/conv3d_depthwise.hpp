@@ -1,6 +1,6 @@
 // Depthwise convolution: every channel by itself, channels as lanes, 16 of them at a time from a staged band
-// of rows. Bound by multiply-adds from 5 x 5 on. 64 channels of 36 x 64, 7 x 7, run at about half of that
-// limit (Zen 5): staging takes a quarter of the time, padded taps a twelfth. Strips of columns staged row by
+// of rows. Bound by multiply-adds from 5 x 5 on, where 64 channels of 36 x 64, 7 x 7, run at 30 to 48 % of
+// that limit (Zen 5): padded taps are 7 %, staging takes time of its own. Strips of columns staged row by
 // row, sources fetched ahead and results past the caches were no faster.
 #pragma once
 #include "kernels/cpu/conv3d_band_sums.hpp"
@@ -151,14 +151,13 @@ inline void convolve_depthwise(float* results, const float* sources, const float
     convolve_depthwise_bands(results, memory, sources, scratch.data, w, cut, onto, queue);
 }
 
-/// Larger maps have rows that are long enough for the registers.
+/// Whether weight gradients go map by map; larger maps have rows that are long enough for the registers.
 inline bool sums_depthwise_maps(const Maps& maps) {
   constexpr std::int64_t most_summed_places = 16;
   return maps.small() && maps.places <= most_summed_places;
 }
 
-/// dweight (C,1,kernel taps) from parts (taps, C). Larger maps have rows that are long enough for the
-/// registers.
+/// dweight (C,1,kernel taps) from parts (taps, C).
 inline void grad_weight_depthwise(float* dweight, float* dbias, const float* dy, const float* x,
                                   const Window& w, const Queue& queue) {
   Window one_group = w;  // whose parts are laid out so

@@ -1,6 +1,7 @@
 #include "kernels/elementwise.hpp"
 
 #include "engine/simd_math.hpp"
+#include "kernels/cpu/turn.hpp"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
@@ -104,22 +105,8 @@ void transpose(float* y, const float* x, const PermuteShape& s, const Tile& tile
     case 4:
       return separate<4>(y, x, s.rows, tile, mode);
   }
-  const std::int64_t whole_rows = mode == Write::accumulate ? 0 : (tile.row_end - tile.row) / 4 * 4,
-                     whole_columns = (tile.column_end - tile.column) / 4 * 4;
-  for (std::int64_t column = tile.column; column < tile.column + whole_columns; column += 4)
-    for (std::int64_t row = tile.row; row < tile.row + whole_rows; row += 4) {
-      float* const to = y + column * s.rows + row;
-      const float* const from = x + row * s.columns + column;
-      float* const columns[] = {to, to + s.rows, to + 2 * s.rows, to + 3 * s.rows};
-      const float* const rows[] = {from, from + s.columns, from + 2 * s.columns, from + 3 * s.columns};
-      transpose4(columns, rows);
-    }
-  for (std::int64_t column = tile.column; column < tile.column_end; ++column)
-    for (std::int64_t row = column < tile.column + whole_columns ? tile.row + whole_rows : tile.row;
-         row < tile.row_end; ++row) {
-      float& to = y[column * s.rows + row];
-      to = mode == Write::accumulate ? to + x[row * s.columns + column] : x[row * s.columns + column];
-    }
+  turn(y + tile.column * s.rows + tile.row, s.rows, x + tile.row * s.columns + tile.column, s.columns,
+       tile.row_end - tile.row, tile.column_end - tile.column, mode);
 }
 
 void permute(float* y, const float* x, const PermuteShape& s, Write mode, const Queue& queue) {

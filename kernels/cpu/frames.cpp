@@ -40,19 +40,11 @@ FOVEA_INLINE void for_each_piece(const Queue& queue, std::int64_t runs, std::int
 
 // ---- channel dropout and slices
 
-/// Floats after which the pattern "channel of lane" repeats in whole vectors, some of them for short loops.
-std::int64_t period_of(std::int64_t channels) {
-  constexpr std::int64_t some = 8 * 16;
-  std::int64_t period = channels;
-  while (period % 16 != 0) period *= 2;
-  return period * ((some + period - 1) / period);
-}
-
 void scale_channels(float* y, const float* x, const float* factor, std::int64_t batch, std::int64_t inner,
                     std::int64_t channels, Write mode, const Queue& queue) {
   const std::int64_t floats = inner * channels;
   if (floats == 0) return;
-  const std::int64_t period = period_of(channels), chunk = period * ((chunk_floats + period - 1) / period);
+  const std::int64_t period = lane_period(channels), chunk = period * ((chunk_floats + period - 1) / period);
   const bool streamed = mode == Write::overwrite && floats % 16 == 0 && is_streamed(y, batch * floats);
   const Scratch tables(queue, period * worker_count(queue));
   for_each_piece(

@@ -3,6 +3,7 @@
 #include "kernels/mask_readout.hpp"
 
 #include "engine/simd_math.hpp"
+#include "kernels/cpu/turn.hpp"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
@@ -36,28 +37,11 @@ struct Lines {
   std::int64_t step;
 };
 
-/// to[column][row] = from[row][column].
-void turn(const Lines<float> to, const Lines<const float> from, std::int64_t rows, std::int64_t columns) {
-  const std::int64_t whole_rows = rows / 4 * 4, whole_columns = columns / 4 * 4;
-  for (std::int64_t row = 0; row < whole_rows; row += 4)
-    for (std::int64_t column = 0; column < whole_columns; column += 4) {
-      float* const target = to.data + column * to.step + row;
-      const float* const source = from.data + row * from.step + column;
-      float* const targets[] = {target, target + to.step, target + 2 * to.step, target + 3 * to.step};
-      const float* const sources[] = {source, source + from.step, source + 2 * from.step,
-                                      source + 3 * from.step};
-      transpose4(targets, sources);
-    }
-  for (std::int64_t row = 0; row < rows; ++row)
-    for (std::int64_t column = row < whole_rows ? whole_columns : 0; column < columns; ++column)
-      to.data[column * to.step + row] = from.data[row * from.step + column];
-}
-
 /// The mask of a tile where it lies, or turned into `memory`.
 Lines<const float> mask_lines(float* memory, const float* mask, const MaskReadoutShape& s, const Tile& tile) {
   if (s.mask_neurons_last) return {mask + tile.pixel * s.neurons + tile.neuron, s.neurons};
-  turn({memory, tile_side}, {mask + tile.neuron * s.pixels + tile.pixel, s.pixels}, tile.neurons,
-       tile.pixels);
+  turn(memory, tile_side, mask + tile.neuron * s.pixels + tile.pixel, s.pixels, tile.neurons, tile.pixels,
+       Write::overwrite);
   return {memory, tile_side};
 }
 
@@ -137,7 +121,7 @@ void grad_tile(const Lines<float> dmask, Write mask_mode, float* dfeatures, cons
 /// dmask (N, pixels) = or += lines, which become lines of pixels in `memory`.
 void write_turned(float* dmask, float* memory, const Lines<const float> lines, const MaskReadoutShape& s,
                   const Tile& tile, Write mode) {
-  turn({memory, tile_side}, lines, tile.pixels, tile.neurons);
+  turn(memory, tile_side, lines.data, lines.step, tile.pixels, tile.neurons, Write::overwrite);
   for (std::int64_t n = 0; n < tile.neurons; ++n) {
     float* const to = dmask + (tile.neuron + n) * s.pixels + tile.pixel;
     const float* const from = memory + n * tile_side;

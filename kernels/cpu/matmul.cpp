@@ -108,7 +108,7 @@ void nn(float* c, const float* a, const float* b, const MatmulShape& s, Write mo
   if (has_few_rows(s)) {
     const Scratch turned(queue, s.m * s.k);
     const Lines lines{b, turned.data, s.n, s.m, s.k};
-    turn(turned.data, a, s.m, s.k, Write::overwrite, queue);
+    turn_all(turned.data, a, s.m, s.k, Write::overwrite, queue);
     multiply_lines(c, lines, mode, queue);
     done = lines.whole_lanes();
   }

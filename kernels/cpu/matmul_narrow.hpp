@@ -3,6 +3,7 @@
 // kernels/cpu/matmul.cpp. Lanes keep them from the limit: 41 neurons fill 48 of them, 113 fill 128.
 #pragma once
 #include "kernels/cpu/gemm_tile.hpp"
+#include "kernels/cpu/turn.hpp"
 #include "kernels/matmul.hpp"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
@@ -110,23 +111,14 @@ void multiply_narrow(float* c, const float* a, const float* b, const MatmulShape
 // ---- turned factors
 
 /// to (columns, rows) = or += from (rows, columns).
-void turn(float* to, const float* from, std::int64_t rows, std::int64_t columns, Write mode,
-          const Queue& queue) {
+void turn_all(float* to, const float* from, std::int64_t rows, std::int64_t columns, Write mode,
+              const Queue& queue) {
   constexpr std::int64_t block = 64;
-  for_each_task(queue, blocks(rows, block) * blocks(columns, block), [&](std::int64_t task, int) {
-    const std::int64_t row = task / blocks(columns, block) * block,
-                       column = task % blocks(columns, block) * block;
-    const std::int64_t row_end = least(row + block, rows), column_end = least(column + block, columns);
-    for (std::int64_t r = row; r < row_end; r += 4)
-      for (std::int64_t c = column; c < column_end; c += 4)
-        if (mode == Write::overwrite && r + 4 <= row_end && c + 4 <= column_end)
-          transpose_4x4(to + c * rows + r, rows, from + r * columns + c, columns, 4);
-        else
-          for (std::int64_t i = r; i < least(r + 4, row_end); ++i)
-            for (std::int64_t j = c; j < least(c + 4, column_end); ++j) {
-              float& one = to[j * rows + i];
-              one = mode == Write::accumulate ? one + from[i * columns + j] : from[i * columns + j];
-            }
+  const std::int64_t across = blocks(columns, block);
+  for_each_task(queue, blocks(rows, block) * across, [&](std::int64_t task, int) {
+    const std::int64_t row = task / across * block, column = task % across * block;
+    turn(to + column * rows + row, rows, from + row * columns + column, columns, least(block, rows - row),
+         least(block, columns - column), mode);
   });
 }
 
@@ -134,7 +126,7 @@ void turn(float* to, const float* from, std::int64_t rows, std::int64_t columns,
 void multiply_turned_b(float* c, const float* a, const float* b, const MatmulShape& s, Write mode,
                        const Queue& queue) {
   const Scratch turned(queue, s.n * s.k);
-  turn(turned.data, b, s.n, s.k, Write::overwrite, queue);
+  turn_all(turned.data, b, s.n, s.k, Write::overwrite, queue);
   multiply_narrow(c, a, turned.data, s, mode, queue);
 }
 
@@ -143,9 +135,9 @@ void multiply_turned_c(float* c, const float* a, const float* b, const MatmulSha
                        const Queue& queue) {
   const std::int64_t a_floats = rounded_up(s.m * s.k, 16);
   const Scratch turned(queue, a_floats + s.m * s.n);
-  turn(turned.data, a, s.m, s.k, Write::overwrite, queue);
+  turn_all(turned.data, a, s.m, s.k, Write::overwrite, queue);
   multiply_narrow(turned.data + a_floats, b, turned.data, {s.n, s.m, s.k}, Write::overwrite, queue);
-  turn(c, turned.data + a_floats, s.n, s.m, mode, queue);
+  turn_all(c, turned.data + a_floats, s.n, s.m, mode, queue);
 }
 
 // ---- a large factor by columns: these are the lanes
@@ -220,16 +212,6 @@ struct Lines {
   }
 };
 
-/// c (tile_columns, n) <- sums (n, tile_columns).
-void write_lines(float* c, const float* sums, std::int64_t n) {
-  for (std::int64_t column = 0; column + 4 <= n; column += 4)
-    for (std::int64_t row = 0; row < tile_columns; row += 4)
-      transpose_4x4(c + row * n + column, n, sums + column * tile_columns + row, tile_columns, 4);
-  for (std::int64_t column = n / 4 * 4; column < n; ++column)
-    for (std::int64_t row = 0; row < tile_columns; ++row)
-      c[row * n + column] = sums[column * tile_columns + row];
-}
-
 /// C (lanes, count) of whole tiles.
 void multiply_lines_turned(float* c, const Lines& p, const Queue& queue) {
   const std::int64_t sum_floats = p.count * tile_columns;
@@ -237,7 +219,8 @@ void multiply_lines_turned(float* c, const Lines& p, const Queue& queue) {
   for_each_task(queue, p.lanes / tile_columns, [&](std::int64_t tile, int worker) {
     float* const to = sums.data + worker * sum_floats;
     p.add(to, tile_columns, tile, Write::overwrite);
-    write_lines(c + tile * tile_columns * p.count, to, p.count);
+    turn(c + tile * tile_columns * p.count, p.count, to, tile_columns, p.count, tile_columns,
+         Write::overwrite);
   });
 }
 
