@@ -200,9 +200,14 @@ struct Sums {
   float *spatial, *temporal;
 };
 
+std::int64_t tap_list_floats(const Correlation& c) {
+  return static_cast<std::int64_t>(spatial_taps_of(c)) *
+         static_cast<std::int64_t>(sizeof(Tap) / sizeof(float));
+}
+
 std::int64_t gradient_floats(const Correlation& c, const Tiling& t) {
   return rounded16(staged_floats(c, t)) + 2 * rounded16(run_floats(t, window(c, t, 0))) +
-         rounded16(run_floats(t, t.tile[0]));
+         rounded16(run_floats(t, t.tile[0])) + rounded16(tap_list_floats(c));
 }
 
 template <int group>
@@ -215,6 +220,7 @@ void gradient_group(const WeightGradient& job, const Sums& sums, std::int64_t in
   float* const s_run = memory.take(run_floats(t, window(c, t, 0)));
   float* const ds = memory.take(run_floats(t, window(c, t, 0)));
   float* const d_run = memory.take(run_floats(t, t.tile[0]));
+  Tap* const list = reinterpret_cast<Tap*>(memory.take(tap_list_floats(c)));
   float *const s = run_start(s_run, t), *const d = run_start(d_run, t);
   const int times = g.times(), taps = spatial_taps_of(c), kernel = c.kernel[0];
   const int columns = t.flat ? g.count[2] : 1;
@@ -226,6 +232,8 @@ void gradient_group(const WeightGradient& job, const Sums& sums, std::int64_t in
     for (int h = 0; h < g.count[1]; ++h)
       for (int w = 0; w < g.count[2]; w += columns) {
         const Place<group> p = place(c, t, g, x, h, w);
+        // Once for all channels: what was stored just now cannot be loaded in larger pieces without a wait.
+        const int listed = list_taps(list, p.taps, {x.row, x.column}, c.kernel[2]);
         load_run(d, job.dy, c, g, block, h, w, columns);
         for (int i = first; i < first + inputs; ++i) {
           const std::int64_t pair = static_cast<std::int64_t>(block) * c.inputs + i;
@@ -243,7 +251,7 @@ void gradient_group(const WeightGradient& job, const Sums& sums, std::int64_t in
                           g.begin[0] - (kernel - 1), g.count[0], times, false, !t.flat);
           }
           spatial_gradient_pass<group>(sums.spatial + static_cast<std::int64_t>(i) * taps * 16, from, ds,
-                                       p.taps, {x.row, x.column}, c.kernel[2], times * columns);
+                                       list, listed, times * columns);
         }
       }
   }

@@ -17,10 +17,15 @@ struct TapStrides {
   std::int64_t row, column;
 };
 
+/// One of the taps inside the image: its place in the kernel and in the staged input.
+struct Tap {
+  int number, offset;
+};
+
 /// out[n] = sum over taps of weight[tap] * x[tap][n].
 template <int group, int N>
-[[gnu::noinline]] void spatial_taps(float* out, const float* x, const float* weight, TapRange taps,
-                                    TapStrides strides, int kernel_w) {
+[[gnu::noinline]] void spatial_taps(float* out, const float* x, const float* weight, const TapRange& taps,
+                                    const TapStrides& strides, int kernel_w) {
   F16 sum[N];
   FOVEA_UNROLL
   for (int n = 0; n < N; ++n) sum[n] = F16::zero();
@@ -41,7 +46,7 @@ template <int group, int N>
 // factors stay in registers. On AVX2 they run on half vectors, which leaves registers for that.
 #if defined(__AVX512F__)
 using TimeVector = F16;
-constexpr int time_lanes = 16, most_time_sums = 24;
+constexpr int time_lanes = 16, most_time_sums = 15;
 // A product with a broadcast from memory needs no register for it; gradients keep four factors besides the
 // sums.
 constexpr int most_spatial_sums = 30, most_gradient_sums = 25;
@@ -50,7 +55,7 @@ using TimeVector = F8;
 constexpr int time_lanes = 8, most_time_sums = 8;
 constexpr int most_spatial_sums = accumulators16, most_gradient_sums = accumulators16;
 #endif
-constexpr int most_piece = 24;  // zeros around a run, for any instruction set
+constexpr int most_piece = 16;  // zeros around a run, for any instruction set
 
 /// sum[n] += sum over r of in[n + r] * factor[r], r rising.
 template <int N, int block>
@@ -86,8 +91,8 @@ struct Channels {
 
 /// out[n] (+)= sum over channels and k of weight[k] * in[n + k], k in [begin, end).
 template <int N>
-[[gnu::noinline]] void temporal_taps(float* out, const float* in, const float* weight, Channels channels,
-                                     int begin, int end, bool accumulate) {
+[[gnu::noinline]] void temporal_taps(float* out, const float* in, const float* weight,
+                                     const Channels& channels, int begin, int end, bool accumulate) {
   for (int lane = 0; lane < 16; lane += time_lanes) {
     TimeVector sum[N];
     FOVEA_UNROLL
@@ -117,15 +122,15 @@ template <int N>
   }
 }
 
-/// grad[tap[n]] += sum over q of factor[q] * x[offset[n]][q]: gradient of N spatial taps.
+/// grad[tap n] += sum over q of factor[q] * x[tap n][q]: gradient of N spatial taps.
 template <int group, int N>
-[[gnu::noinline]] void spatial_tap_gradients(float* grad, const int* tap, const float* x,
-                                             const std::int64_t* offset, const float* factor, int count) {
+[[gnu::noinline]] void spatial_tap_gradients(float* grad, const Tap* taps, const float* x,
+                                             const float* factor, int count) {
   const float* from[N];
   F16 sum[N];
   FOVEA_UNROLL
   for (int n = 0; n < N; ++n) {
-    from[n] = x + offset[n];
+    from[n] = x + taps[n].offset;
     sum[n] = F16::zero();
   }
   // Blocks of q, so that an address is fetched once for several products.
@@ -148,7 +153,7 @@ template <int group, int N>
   }
   FOVEA_UNROLL
   for (int n = 0; n < N; ++n) {
-    float* to = grad + tap[n] * 16;
+    float* to = grad + taps[n].number * 16;
     store(to, add(F16::load(to), sum[n]));
   }
 }
@@ -202,17 +207,18 @@ FOVEA_INLINE void call_sized(int size, int begin, const Piece& piece) {
 template <int most, class Piece>
 FOVEA_INLINE void for_each_piece(int count, const Piece& piece) {
   const int pieces = (count + most - 1) / most;
+  const int size = pieces > 1 ? count / pieces : count, longer = count - size * pieces;
   for (int p = 0, begin = 0; p < pieces; ++p) {
-    const int end = static_cast<int>(static_cast<std::int64_t>(count) * (p + 1) / pieces);
-    call_sized<most>(end - begin, begin, piece);
-    begin = end;
+    const int length = size + (p < longer);
+    call_sized<most>(length, begin, piece);
+    begin += length;
   }
 }
 
 /// S[q] for q in [0, count): the spatial convolution at one output pixel (or row), all times.
 template <int group>
-void spatial_pass(float* out, const float* x, const float* weight, TapRange taps, TapStrides strides,
-                  int kernel_w, int count) {
+FOVEA_INLINE void spatial_pass(float* out, const float* x, const float* weight, const TapRange& taps,
+                               const TapStrides& strides, int kernel_w, int count) {
   for_each_piece<most_spatial_sums>(count, [&](auto size, int q) {
     spatial_taps<group, decltype(size)::value>(out + q * 16, x + q * group, weight, taps, strides, kernel_w);
   });
@@ -221,7 +227,7 @@ void spatial_pass(float* out, const float* x, const float* weight, TapRange taps
 /// out[t] (+)= sum over channels and k of weight[k] * in[t + k + shift] for t in [0, count), k in [0,
 /// kernel), where a run of `in` has `length` vectors and most_piece zeros on both sides; without `zeros`,
 /// pieces are of one output.
-FOVEA_INLINE void temporal_pass(float* out, const float* in, const float* weight, Channels channels,
+FOVEA_INLINE void temporal_pass(float* out, const float* in, const float* weight, const Channels& channels,
                                 int kernel, int shift, int length, int count, bool accumulate, bool zeros) {
   const auto piece = [&](auto size, int t) {
     constexpr int N = decltype(size)::value;
@@ -246,25 +252,21 @@ FOVEA_INLINE void temporal_gradient_pass(float* grad, const float* in, const flo
   for (int k = 0; k < kernel; ++k) piece(Size<1>{}, k);
 }
 
-/// grad[tap] += sum over q of factor[q] * x[tap][q] for the taps in range.
+/// Writes the taps in range to `list`; returns their number.
+FOVEA_INLINE int list_taps(Tap* list, const TapRange& taps, const TapStrides& strides, int kernel_w) {
+  int count = 0;
+  for (int kh = taps.row_begin; kh < taps.row_end; ++kh)
+    for (int kw = taps.column_begin; kw < taps.column_end; ++kw)
+      list[count++] = {kh * kernel_w + kw, static_cast<int>(kh * strides.row + kw * strides.column)};
+  return count;
+}
+
+/// grad[tap] += sum over q of factor[q] * x[tap][q] for the listed taps.
 template <int group>
-void spatial_gradient_pass(float* grad, const float* x, const float* factor, TapRange taps,
-                           TapStrides strides, int kernel_w, int count) {
-  const int columns = taps.column_end - taps.column_begin;
-  int tap[most_gradient_sums];
-  std::int64_t offset[most_gradient_sums];
-  for_each_piece<most_gradient_sums>((taps.row_end - taps.row_begin) * columns, [&](auto size, int first) {
-    constexpr int N = decltype(size)::value;
-    int kh = taps.row_begin + first / columns, kw = taps.column_begin + first % columns;
-    for (int n = 0; n < N; ++n) {
-      tap[n] = kh * kernel_w + kw;
-      offset[n] = kh * strides.row + kw * strides.column;
-      if (++kw == taps.column_end) {
-        kw = taps.column_begin;
-        ++kh;
-      }
-    }
-    spatial_tap_gradients<group, N>(grad, tap, x, offset, factor, count);
+FOVEA_INLINE void spatial_gradient_pass(float* grad, const float* x, const float* factor, const Tap* list,
+                                        int taps, int count) {
+  for_each_piece<most_gradient_sums>(taps, [&](auto size, int first) {
+    spatial_tap_gradients<group, decltype(size)::value>(grad, list + first, x, factor, count);
   });
 }
 
