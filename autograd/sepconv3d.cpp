@@ -33,7 +33,7 @@ SepConv3dShape checked_shape(const Tensor& x, const Tensor& spatial, const Tenso
 
 struct SepConv3dBackward final : Node {
   SepConv3dShape shape;
-  Tensor x, spatial, temporal;
+  Tensor x, kept, spatial, temporal;
 
   void backward(const Tensor& d_output) override {
     dispatch("sepconv3d", x.dtype(), [&]<class T>() {
@@ -48,10 +48,10 @@ struct SepConv3dBackward final : Node {
       const Tensor dspatial = empty_like(spatial.detach()), dtemporal = empty_like(temporal.detach());
       if (dx)
         kernels.grad(dx.data<T>(), dspatial.data<T>(), dtemporal.data<T>(), d_output.data<T>(), x.data<T>(),
-                     spatial.data<T>(), temporal.data<T>(), shape, dx.mode, queue);
+                     data_or_null<T>(kept), spatial.data<T>(), temporal.data<T>(), shape, dx.mode, queue);
       else
         kernels.grad_weight(dspatial.data<T>(), dtemporal.data<T>(), d_output.data<T>(), x.data<T>(),
-                            spatial.data<T>(), temporal.data<T>(), shape, queue);
+                            data_or_null<T>(kept), spatial.data<T>(), temporal.data<T>(), shape, queue);
       pass_gradient(1, dspatial);
       pass_gradient(2, dtemporal);
     });
@@ -64,15 +64,21 @@ Tensor sepconv3d(const Tensor& x, const Tensor& spatial, const Tensor& temporal,
   const SepConv3dShape shape = checked_shape(x, spatial, temporal, padding);
   const Tensor y({shape.batch, shape.out_t, shape.out_h, shape.out_w, shape.out_channels}, x.dtype(),
                  x.device());
+  const bool record_it = needs_record({x, spatial, temporal});
+  Tensor kept;
   dispatch("sepconv3d", x.dtype(), [&]<class T>() {
-    tables<T>(x.device())
-        .sepconv3d.forward(y.data<T>(), x.data<T>(), spatial.data<T>(), temporal.data<T>(), shape,
-                           queue_of(x));
+    const SepConv3dKernels<T>& kernels = tables<T>(x.device()).sepconv3d;
+    const bool weights = needs_record({spatial, temporal});
+    if (const std::int64_t floats = weights && kernels.kept ? kernels.kept(shape) : 0)
+      kept = Tensor({floats}, x.dtype(), x.device());
+    kernels.forward(y.data<T>(), data_or_null<T>(kept), x.data<T>(), spatial.data<T>(), temporal.data<T>(),
+                    shape, queue_of(x));
   });
-  if (needs_record({x, spatial, temporal})) {
+  if (record_it) {
     SepConv3dBackward node;
     node.shape = shape;
     node.x = x.detach();
+    node.kept = kept;
     node.spatial = spatial.detach();
     node.temporal = temporal.detach();
     record(y, {x, spatial, temporal}, std::move(node));

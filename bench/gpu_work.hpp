@@ -13,6 +13,7 @@ namespace fovea::bench {
 struct Work {
   double flops = 0, bytes = 0;
   std::string sizes;
+  double inner_flops = 0;  // of a separable convolution: those in space
 };
 
 namespace detail {
@@ -37,7 +38,8 @@ inline Work work_of(const SepConv3dShape& s) {
   const double time = inside_taps(t) * static_cast<double>(s.out_h * s.out_w);
   return {2 * pairs * (space + time), 0,
           text(s.batch, 'x', s.in_t, 'x', s.in_h, 'x', s.in_w, ' ', s.in_channels, "->", s.out_channels, ' ',
-               s.kernel_t, 'x', s.kernel_h, 'x', s.kernel_w)};
+               s.kernel_t, 'x', s.kernel_h, 'x', s.kernel_w),
+          2 * pairs * space};
 }
 
 inline Work work_of(const Conv3dShape& s) {
@@ -103,6 +105,7 @@ void add_argument(Work& work, bool& accumulates, double& written, const Sizes& s
   } else if constexpr (requires { work_of(argument); }) {
     const Work own = work_of(argument);
     work.flops = own.flops;
+    work.inner_flops = own.inner_flops;
     work.bytes += own.bytes;
     work.sizes += own.sizes;
   }
@@ -122,8 +125,11 @@ Work work_of_call(const Sizes& size_of_block, const Args&... args) {
                             entry == KernelEntry::elementwise_unit_norm;
   if (accumulates || in_place) work.bytes += written;
   if constexpr (entry == KernelEntry::optimizer_adamw) work.bytes += 3 * written;
-  if constexpr (entry == KernelEntry::sepconv3d_grad_weight) work.flops *= 2;  // two gradients
-  if constexpr (entry == KernelEntry::sepconv3d_grad) work.flops *= 3;         // and that of the input
+  // Of dS, dtemporal and dspatial one is a pass in space, where S is kept; the input's gradient is a pass of
+  // each kind, and its inner sums serve for dtemporal.
+  const double outer_flops = work.flops - work.inner_flops;
+  if constexpr (entry == KernelEntry::sepconv3d_grad_weight) work.flops += outer_flops;
+  if constexpr (entry == KernelEntry::sepconv3d_grad) work.flops = 2 * work.inner_flops + 3 * outer_flops;
   return work;
 }
 

@@ -90,12 +90,19 @@ double inside_taps(std::int64_t in, std::int64_t out, std::int64_t kernel, std::
 }
 
 /// Useful operations of the factored convolution: space on every frame, then time.
-double sepconv_flops(const SepConv3dShape& s) {
+/// In space on every frame, and in time.
+struct SepConvFlops {
+  double inner, outer;
+  double both() const { return inner + outer; }
+};
+
+SepConvFlops sepconv_flops(const SepConv3dShape& s) {
   const double pairs = static_cast<double>(s.batch * s.in_channels * s.out_channels);
   const double space =
       inside_taps(s.in_h, s.out_h, s.kernel_h, s.pad_h) * inside_taps(s.in_w, s.out_w, s.kernel_w, s.pad_w);
   const double time = inside_taps(s.in_t, s.out_t, s.kernel_t, s.pad_t);
-  return 2 * pairs * (static_cast<double>(s.in_t) * space + time * static_cast<double>(s.out_h * s.out_w));
+  return {2 * pairs * static_cast<double>(s.in_t) * space,
+          2 * pairs * time * static_cast<double>(s.out_h * s.out_w)};
 }
 
 void add_sepconv(const SepConvCase& one, const Limits& limits) {
@@ -108,23 +115,23 @@ void add_sepconv(const SepConvCase& one, const Limits& limits) {
   const Tensor dx = empty_like(x), dspatial = empty_like(spatial), dtemporal = empty_like(temporal);
   const SepConv3dKernels<float> kernels = limits.tables().sepconv3d;
   const std::string end = "/" + to_string(device.isa()) + "/" + one.name;
-  const double flops = sepconv_flops(s);
-  add("kernel/sepconv3d/forward" + end, limits, {flops}, [=] {
-    kernels.forward(y.data<float>(), x.data<float>(), spatial.data<float>(), temporal.data<float>(), s,
-                    limits.queue());
+  const SepConvFlops flops = sepconv_flops(s);
+  add("kernel/sepconv3d/forward" + end, limits, {flops.both()}, [=] {
+    kernels.forward(y.data<float>(), nullptr, x.data<float>(), spatial.data<float>(), temporal.data<float>(),
+                    s, limits.queue());
   });
-  add("kernel/sepconv3d/grad_input" + end, limits, {flops}, [=] {
+  add("kernel/sepconv3d/grad_input" + end, limits, {flops.both()}, [=] {
     kernels.grad_input(dx.data<float>(), y.data<float>(), spatial.data<float>(), temporal.data<float>(), s,
                        Write::overwrite, limits.queue());
   });
-  // Two gradients, each as much work as the forward pass that is not recomputed.
-  add("kernel/sepconv3d/grad_weight" + end, limits, {2 * flops}, [=] {
+  // Two gradients, each as much work as a forward pass: nothing is kept here.
+  add("kernel/sepconv3d/grad_weight" + end, limits, {2 * flops.both()}, [=] {
     kernels.grad_weight(dspatial.data<float>(), dtemporal.data<float>(), y.data<float>(), x.data<float>(),
-                        spatial.data<float>(), temporal.data<float>(), s, limits.queue());
+                        nullptr, spatial.data<float>(), temporal.data<float>(), s, limits.queue());
   });
-  add("kernel/sepconv3d/grad" + end, limits, {3 * flops}, [=] {
+  add("kernel/sepconv3d/grad" + end, limits, {2 * flops.inner + 3 * flops.outer}, [=] {
     kernels.grad(dx.data<float>(), dspatial.data<float>(), dtemporal.data<float>(), y.data<float>(),
-                 x.data<float>(), spatial.data<float>(), temporal.data<float>(), s, Write::overwrite,
+                 x.data<float>(), nullptr, spatial.data<float>(), temporal.data<float>(), s, Write::overwrite,
                  limits.queue());
   });
 }

@@ -158,8 +158,8 @@ Point point_of(const SepConv3dShape& s, const Device& device) {
   return {std::min(s.in_channels, s.out_channels),
           operand.bytes,
           {[=] {
-             table->forward(y.data<float>(), x.data<float>(), spatial.data<float>(), temporal.data<float>(),
-                            s, queue);
+             table->forward(y.data<float>(), nullptr, x.data<float>(), spatial.data<float>(),
+                            temporal.data<float>(), s, queue);
            },
            [=] {
              table->grad_input(x.data<float>(), y.data<float>(), spatial.data<float>(),
@@ -167,7 +167,8 @@ Point point_of(const SepConv3dShape& s, const Device& device) {
            },
            [=] {
              table->grad_weight(dspatial.data<float>(), dtemporal.data<float>(), y.data<float>(),
-                                x.data<float>(), spatial.data<float>(), temporal.data<float>(), s, queue);
+                                x.data<float>(), nullptr, spatial.data<float>(), temporal.data<float>(), s,
+                                queue);
            }}};
 }
 

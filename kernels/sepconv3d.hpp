@@ -19,17 +19,23 @@ struct SepConv3dShape {
 
 template <class T>
 struct SepConv3dKernels {
-  // y (B,To,Ho,Wo,O) <- x (B,T,H,W,I), spatial (O,I,KH,KW), temporal (O,I,KT)
-  void (*forward)(T* y, const T* x, const T* spatial, const T* temporal, const SepConv3dShape&, const Queue&);
+  // y (B,To,Ho,Wo,O) <- x (B,T,H,W,I), spatial (O,I,KH,KW), temporal (O,I,KT). `kept`, which may be null, is
+  // for the gradients of the weights.
+  void (*forward)(T* y, T* kept, const T* x, const T* spatial, const T* temporal, const SepConv3dShape&,
+                  const Queue&);
   // dx (B,T,H,W,I) <- dy (B,To,Ho,Wo,O)
   void (*grad_input)(T* dx, const T* dy, const T* spatial, const T* temporal, const SepConv3dShape&, Write,
                      const Queue&);
-  // dspatial (O,I,KH,KW), dtemporal (O,I,KT) <- dy, x; always overwritten
-  void (*grad_weight)(T* dspatial, T* dtemporal, const T* dy, const T* x, const T* spatial, const T* temporal,
-                      const SepConv3dShape&, const Queue&);
+  // dspatial (O,I,KH,KW), dtemporal (O,I,KT) <- dy, x; always overwritten. `kept` is what forward kept, or
+  // null: then it is computed again.
+  void (*grad_weight)(T* dspatial, T* dtemporal, const T* dy, const T* x, const T* kept, const T* spatial,
+                      const T* temporal, const SepConv3dShape&, const Queue&);
   // Both at once, which may save work. `Write` is of dx.
-  void (*grad)(T* dx, T* dspatial, T* dtemporal, const T* dy, const T* x, const T* spatial, const T* temporal,
-               const SepConv3dShape&, Write, const Queue&);
+  void (*grad)(T* dx, T* dspatial, T* dtemporal, const T* dy, const T* x, const T* kept, const T* spatial,
+               const T* temporal, const SepConv3dShape&, Write, const Queue&);
+  // Elements of `kept`, in the backend's own layout: sums over the spatial kernel. 0 where keeping them does
+  // not pay; null where it never does.
+  std::int64_t (*kept)(const SepConv3dShape&) = nullptr;
 };
 
 }  // namespace fovea

@@ -22,7 +22,7 @@ struct Wrapper<Around, void (*)(Args...)> {
 /// empty. One table per Around at a time: what it wraps is kept in static variables.
 template <class Around>
 KernelTables<float> wrapped_tables(const KernelTables<float>& inner) {
-  KernelTables<float> outer;
+  KernelTables<float> outer = inner;  // what is not an entry stays
 #define X(op, entry)                                                                                    \
   {                                                                                                     \
     using Function = decltype(inner.op.entry);                                                          \

@@ -61,7 +61,7 @@ void check_convolution(const SepConv3dShape& s, bool whole) {
   // A product goes through the sum over the spatial kernel, then over taps and channels, then over warps.
   const auto plane = static_cast<double>(s.kernel_h * s.kernel_w), taps = static_cast<double>(s.kernel_t);
   const auto forward = [&](const auto& tables, auto in, auto out, const Queue& queue) {
-    tables.sepconv3d.forward(out[0], in[0], in[1], in[2], s, queue);
+    tables.sepconv3d.forward(out[0], nullptr, in[0], in[1], in[2], s, queue);
   };
   std::vector<KernelOutput> y{{sizes.y, 0}};
   if (!whole)
@@ -81,7 +81,7 @@ void check_convolution(const SepConv3dShape& s, bool whole) {
 
   // The inner sum over one kernel, then a thread's sum over its pixels and frames, a warp's, and one in f64.
   const auto grad_weight = [&](const auto& tables, auto in, auto out, const Queue& queue) {
-    tables.sepconv3d.grad_weight(out[0], out[1], in[0], in[1], in[2], in[3], s, queue);
+    tables.sepconv3d.grad_weight(out[0], out[1], in[0], in[1], nullptr, in[2], in[3], s, queue);
   };
   std::vector<KernelOutput> weights{{sizes.spatial, 0}, {sizes.temporal, 0}};
   const auto positions = static_cast<double>(s.in_t * 8 * 6);
@@ -151,11 +151,11 @@ TEST_CASE("all gradients of a convolution at once are those of one kernel after 
     std::vector<KernelOutput> outputs{{sizes.x, 0}, {sizes.spatial, 0}, {sizes.temporal, 0}};
     if (mode == Write::accumulate) outputs[0].initial = random_normal(sizes.x, 5);
     const auto at_once = gpu_outputs(inputs, outputs, [&](const auto& tables, auto in, auto out, auto queue) {
-      tables.sepconv3d.grad(out[0], out[1], out[2], in[0], in[1], in[2], in[3], s, mode, queue);
+      tables.sepconv3d.grad(out[0], out[1], out[2], in[0], in[1], nullptr, in[2], in[3], s, mode, queue);
     });
     const auto apart = gpu_outputs(inputs, outputs, [&](const auto& tables, auto in, auto out, auto queue) {
       tables.sepconv3d.grad_input(out[0], in[0], in[2], in[3], s, mode, queue);
-      tables.sepconv3d.grad_weight(out[1], out[2], in[0], in[1], in[2], in[3], s, queue);
+      tables.sepconv3d.grad_weight(out[1], out[2], in[0], in[1], nullptr, in[2], in[3], s, queue);
     });
     CHECK(at_once == apart);
   }
@@ -182,12 +182,13 @@ TEST_CASE("convolutions of nothing: zeros where there is something to write") {
         {}, {}, random_normal(Sizes(none).spatial, 1), random_normal(Sizes(none).temporal, 2)};
     check_gpu_kernel(inputs, {{Sizes(none).spatial, 0}, {Sizes(none).temporal, 0}},
                      [&](const auto& tables, auto in, auto out, const Queue& queue) {
-                       tables.sepconv3d.grad_weight(out[0], out[1], in[0], in[1], in[2], in[3], none, queue);
+                       tables.sepconv3d.grad_weight(out[0], out[1], in[0], in[1], nullptr, in[2], in[3], none,
+                                                    queue);
                      });
     const SepConv3dShape blind = shape_of(1, 0, 3, {24, 13, 12}, kernel, kNone, kNone);
     check_gpu_kernel({{}, {}, {}}, {{Sizes(blind).y, 0}},
                      [&](const auto& tables, auto in, auto out, const Queue& queue) {
-                       tables.sepconv3d.forward(out[0], in[0], in[1], in[2], blind, queue);
+                       tables.sepconv3d.forward(out[0], nullptr, in[0], in[1], in[2], blind, queue);
                      });
   }
 }

@@ -61,6 +61,8 @@ inline std::vector<SepConv3dCase> small_sepconv3d_cases() {
       {"padding of many kernels", sepconv3d_shape(2, 1, 1, {3, 3, 3}, {2, 2, 2}, {9, 40, 7})},
       {"kernel wider than image", sepconv3d_shape(1, 2, 9, {4, 3, 2}, {7, 5, 5}, {4, 3, 3})},
       {"kernel of 31", sepconv3d_shape(1, 1, 2, {33, 33, 32}, {31, 31, 31})},
+      {"large kernel, few frames", sepconv3d_shape(2, 2, 16, {5, 12, 11}, {3, 8, 8})},
+      {"large kernel, 17 channels", sepconv3d_shape(2, 2, 17, {12, 12, 11}, {3, 8, 8}, {1, 3, 2})},
       {"kernel of one pixel", sepconv3d_shape(2, 3, 16, {40, 3, 5}, {31, 1, 1})},
       {"kernels too large for tiles of many", sepconv3d_shape(1, 1, 1, {130, 33, 33}, {31, 31, 31})},
       {"kernels too large for eight tiles", sepconv3d_shape(3, 1, 1, {44, 26, 26}, {9, 25, 25}, {0, 1, 1})},

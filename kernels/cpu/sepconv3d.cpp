@@ -44,6 +44,7 @@ struct Convolve {
   const Tiling& t;
   PackedWeights weights;
   float* y;
+  Kept<float> kept;
   const float* x;
   Write mode;
   const float* factor;  // of y's shape: dtemporal = <S, factor>
@@ -85,6 +86,7 @@ void convolve_group(const Convolve& job, float* dtemporal, std::int64_t index, i
       for (int w = 0; w < g.count[2]; w += columns) {
         const Place<group> p = place(c, t, g, x, h, w);
         if (dtemporal) load_run(factor, job.factor, c, g, block, h, w, columns);
+        float* const kept = job.kept.run(c, t, index, block, h, w);
         float* const out = t.inputs == c.inputs
                                ? waiting
                                : waiting + (static_cast<std::int64_t>(h) * t.tile[2] + w) * t.tile[0] * 16;
@@ -96,6 +98,7 @@ void convolve_group(const Convolve& job, float* dtemporal, std::int64_t index, i
             spatial_pass<group>(run, x.data + (i + n) * x.channel + p.offset,
                                 job.weights.spatial + (pair + n) * taps * 16, p.taps, {x.row, x.column},
                                 c.kernel[2], times * columns);
+            if (kept) job.kept.keep(kept + (first + i + n) * job.kept.run_floats, run, times * columns);
             for (int column = 0; dtemporal && column < columns; ++column)
               temporal_gradient_pass(dtemporal + static_cast<std::int64_t>(first + i + n) * c.kernel[0] * 16,
                                      run + static_cast<std::int64_t>(column) * times * 16,
@@ -145,8 +148,8 @@ struct TemporalGradient {
   const float* factor;
 };
 
-void convolve(float* y, const float* x, const float* spatial, const float* temporal, const Correlation& c,
-              Write mode, const TemporalGradient& gradient, const Queue& queue) {
+void convolve(float* y, float* kept, const float* x, const float* spatial, const float* temporal,
+              const Correlation& c, Write mode, const TemporalGradient& gradient, const Queue& queue) {
   const int kernel = c.kernel[0];
   const Tiling t = choose_tiling(c);
   const Chunks chunks = gradient.dtemporal
@@ -163,11 +166,12 @@ void convolve(float* y, const float* x, const float* spatial, const float* tempo
   weights.temporal = memory.take(temporal_floats);
   float* const all_sums = memory.take(sums_floats(t, chunks));
   pack_weights(weights, spatial, temporal, c, t, c.flipped, queue);
-  const Convolve job{c, t, weights, y, x, mode, gradient.factor};
+  const Convolve job{c, t, weights, y, Kept<float>(kept, c, t), x, mode, gradient.factor};
   const GroupKernel kernel_of_group = convolve_kernel(t.group);
   for_each_group(queue, t, chunks, all_sums, [&](float* sums, std::int64_t group, int block, int worker) {
     kernel_of_group(job, gradient.dtemporal ? sums : nullptr, group, block,
                     {memory.next + worker * worker_floats});
+    if (kept) finish_streams();
   });
   if (!gradient.dtemporal) return;
   for_each_task(queue, static_cast<std::int64_t>(c.outputs) * c.inputs, [&](std::int64_t pair, int) {
@@ -175,14 +179,14 @@ void convolve(float* y, const float* x, const float* spatial, const float* tempo
   });
 }
 
-void forward(float* y, const float* x, const float* spatial, const float* temporal, const SepConv3dShape& s,
-             const Queue& queue) {
-  convolve(y, x, spatial, temporal, forward_correlation(s), Write::overwrite, {}, queue);
+void forward(float* y, float* kept, const float* x, const float* spatial, const float* temporal,
+             const SepConv3dShape& s, const Queue& queue) {
+  convolve(y, kept, x, spatial, temporal, forward_correlation(s), Write::overwrite, {}, queue);
 }
 
 void grad_input(float* dx, const float* dy, const float* spatial, const float* temporal,
                 const SepConv3dShape& s, Write mode, const Queue& queue) {
-  convolve(dx, dy, spatial, temporal, gradient_correlation(s), mode, {}, queue);
+  convolve(dx, nullptr, dy, spatial, temporal, gradient_correlation(s), mode, {}, queue);
 }
 
 // ---- weight gradients: S again, dtemporal = <S, dy>, dS = temporal^T (*) dy, dspatial = <dS, x>
@@ -193,6 +197,7 @@ struct WeightGradient {
   PackedWeights weights;  // temporal ones flipped
   const float* dy;
   const float* x;
+  Kept<const float> kept;
 };
 
 /// Sums of one chunk and channel block; temporal null: neither they nor S are taken.
@@ -235,10 +240,13 @@ void gradient_group(const WeightGradient& job, const Sums& sums, std::int64_t in
         // Once for all channels: what was stored just now cannot be loaded in larger pieces without a wait.
         const int listed = list_taps(list, p.taps, {x.row, x.column}, c.kernel[2]);
         load_run(d, job.dy, c, g, block, h, w, columns);
+        const float* const kept = job.kept.run(c, t, index, block, h, w);
         for (int i = first; i < first + inputs; ++i) {
           const std::int64_t pair = static_cast<std::int64_t>(block) * c.inputs + i;
           const float* const from = x.data + (i - first) * x.channel + p.offset;
-          if (sums.temporal)
+          if (sums.temporal && kept)
+            job.kept.load(s, kept + i * job.kept.run_floats, times * columns);
+          else if (sums.temporal)
             spatial_pass<group>(s, from, job.weights.spatial + pair * taps * 16, p.taps, {x.row, x.column},
                                 c.kernel[2], times * columns);
           for (int column = 0; column < columns; ++column) {
@@ -272,7 +280,7 @@ GradientKernel gradient_kernel(int group) {
 }
 
 /// Without `dtemporal` only the gradient of the spatial weights.
-void weight_gradients(float* dspatial, float* dtemporal, const float* dy, const float* x,
+void weight_gradients(float* dspatial, float* dtemporal, const float* dy, const float* x, const float* kept,
                       const float* spatial, const float* temporal, const SepConv3dShape& shape,
                       const Queue& queue) {
   const Correlation c = forward_correlation(shape);
@@ -281,18 +289,19 @@ void weight_gradients(float* dspatial, float* dtemporal, const float* dy, const 
   const std::int64_t spatial_sums = static_cast<std::int64_t>(c.inputs) * taps * 16,
                      temporal_sums = dtemporal ? static_cast<std::int64_t>(c.inputs) * kernel * 16 : 0;
   const Chunks chunks = choose_chunks(t, spatial_sums + temporal_sums);
-  const std::int64_t spatial_floats = dtemporal ? packed_floats(c, t, taps) : 0,
+  const bool takes_s = dtemporal && !kept;
+  const std::int64_t spatial_floats = takes_s ? packed_floats(c, t, taps) : 0,
                      temporal_floats = packed_floats(c, t, kernel);
   const std::int64_t worker_floats = gradient_floats(c, t);
   const Scratch scratch(
       queue, spatial_floats + temporal_floats + sums_floats(t, chunks) + worker_floats * worker_count(queue));
   Cutter memory{scratch.data};
   PackedWeights weights{};
-  if (dtemporal) weights.spatial = memory.take(spatial_floats);
+  if (takes_s) weights.spatial = memory.take(spatial_floats);
   weights.temporal = memory.take(temporal_floats);
   float* const all_sums = memory.take(sums_floats(t, chunks));
   pack_weights(weights, spatial, temporal, c, t, !c.flipped, queue);
-  const WeightGradient job{c, t, weights, dy, x};
+  const WeightGradient job{c, t, weights, dy, x, Kept<const float>(kept, c, t)};
   const GradientKernel kernel_of_group = gradient_kernel(t.group);
   for_each_group(queue, t, chunks, all_sums, [&](float* sums, std::int64_t group, int block, int worker) {
     kernel_of_group(job, {sums, dtemporal ? sums + spatial_sums : nullptr}, group, block,
@@ -304,9 +313,18 @@ void weight_gradients(float* dspatial, float* dtemporal, const float* dy, const 
   });
 }
 
-void grad_weight(float* dspatial, float* dtemporal, const float* dy, const float* x, const float* spatial,
-                 const float* temporal, const SepConv3dShape& s, const Queue& queue) {
-  weight_gradients(dspatial, dtemporal, dy, x, spatial, temporal, s, queue);
+void grad_weight(float* dspatial, float* dtemporal, const float* dy, const float* x, const float* kept,
+                 const float* spatial, const float* temporal, const SepConv3dShape& s, const Queue& queue) {
+  weight_gradients(dspatial, dtemporal, dy, x, kept, spatial, temporal, s, queue);
+}
+
+/// Whether S is kept: where taking it again costs more than its way through memory, and where it is at most a
+/// few times as large as the outputs.
+std::int64_t kept(const SepConv3dShape& s) {
+  constexpr std::int64_t many_taps = 64, few_inputs = 2;
+  if (s.kernel_h * s.kernel_w < many_taps || s.in_channels > few_inputs) return 0;
+  const Correlation c = forward_correlation(s);
+  return kept_floats(c, choose_tiling(c));
 }
 
 // The S of the input gradient, U = spatial^T (*) dy, can serve the temporal weights: dtemporal = <U, x>.
@@ -328,16 +346,17 @@ bool input_pass_is_cheaper(const SepConv3dShape& s) {
   return from_u < from_s;
 }
 
-void grad(float* dx, float* dspatial, float* dtemporal, const float* dy, const float* x, const float* spatial,
-          const float* temporal, const SepConv3dShape& s, Write dx_mode, const Queue& queue) {
+void grad(float* dx, float* dspatial, float* dtemporal, const float* dy, const float* x, const float* kept,
+          const float* spatial, const float* temporal, const SepConv3dShape& s, Write dx_mode,
+          const Queue& queue) {
   const bool from_u = input_pass_is_cheaper(s);
-  convolve(dx, dy, spatial, temporal, gradient_correlation(s), dx_mode, {from_u ? dtemporal : nullptr, x},
-           queue);
-  weight_gradients(dspatial, from_u ? nullptr : dtemporal, dy, x, spatial, temporal, s, queue);
+  convolve(dx, nullptr, dy, spatial, temporal, gradient_correlation(s), dx_mode,
+           {from_u ? dtemporal : nullptr, x}, queue);
+  weight_gradients(dspatial, from_u ? nullptr : dtemporal, dy, x, kept, spatial, temporal, s, queue);
 }
 
 }  // namespace
 
-void fill(SepConv3dKernels<float>& table) { table = {forward, grad_input, grad_weight, grad}; }
+void fill(SepConv3dKernels<float>& table) { table = {forward, grad_input, grad_weight, grad, kept}; }
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

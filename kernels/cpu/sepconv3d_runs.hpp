@@ -64,6 +64,46 @@ void clear_ends(float* run, const Tiling& t, int times) {
   }
 }
 
+/// Where the inner sums lie that the forward pass keeps: run after run in the order in which they are taken,
+/// in which the gradients of the weights want them.
+template <class T>
+struct Kept {
+  T* first;  // null: none are kept
+  std::int64_t run_floats;
+  bool aligned;
+
+  Kept(T* data, const Correlation& c, const Tiling& t)
+      : first(data),
+        run_floats(std::int64_t{16} * window(c, t, 0) * columns(t)),
+        aligned(reinterpret_cast<std::uintptr_t>(data) % 64 == 0) {}
+  static int columns(const Tiling& t) { return t.flat ? t.tile[2] : 1; }
+  /// That of the first input channel at a place of a group, the others follow; null where none are kept.
+  T* run(const Correlation& c, const Tiling& t, std::int64_t group, int block, int h, int w) const {
+    if (!first) return nullptr;
+    const std::int64_t row = (group * t.blocks + block) * t.tile[1] + h, runs = t.tile[2] / columns(t);
+    return first + (row * runs + w / columns(t)) * c.inputs * run_floats;
+  }
+  /// Past the caches: much else happens before they are read.
+  FOVEA_INLINE void keep(float* to, const float* from, int vectors) const {
+    for (int n = 0; n < vectors * 16; n += 16)
+      if (aligned)
+        stream(to + n, F16::load(from + n));
+      else
+        store(to + n, F16::load(from + n));
+  }
+  /// The next run comes from memory meanwhile.
+  FOVEA_INLINE void load(float* to, const float* from, int vectors) const {
+    for (int n = 0; n < vectors * 16; n += 16) {
+      __builtin_prefetch(from + run_floats + n);
+      store(to + n, F16::load(from + n));
+    }
+  }
+};
+
+std::int64_t kept_floats(const Correlation& c, const Tiling& t) {
+  return t.groups * t.blocks * t.tile[1] * t.tile[2] * c.inputs * window(c, t, 0) * 16;
+}
+
 /// Output row h and column w of a group: where its taps begin in the staged input and which of them exist.
 template <int group>
 struct Place {

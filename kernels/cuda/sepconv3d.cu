@@ -288,7 +288,9 @@ void convolve(float* y, const float* x, const float* spatial, const float* tempo
               queue.stream, y, x, packed.data(), c, accumulate);
 }
 
-void forward(float* y, const float* x, const float* spatial, const float* temporal,
+// Inner sums are never kept: the arithmetic of taking them again costs less than their way through memory.
+
+void forward(float* y, float*, const float* x, const float* spatial, const float* temporal,
              const SepConv3dShape& shape, const Queue& queue) {
   convolve(y, x, spatial, temporal, forward_convolution(shape), false, false, queue);
 }
@@ -299,8 +301,9 @@ void grad_input(float* dx, const float* dy, const float* spatial, const float* t
            queue);
 }
 
-void grad_weight(float* dspatial, float* dtemporal, const float* dy, const float* x, const float* spatial,
-                 const float* temporal, const SepConv3dShape& shape, const Queue& queue) {
+void grad_weight(float* dspatial, float* dtemporal, const float* dy, const float* x, const float*,
+                 const float* spatial, const float* temporal, const SepConv3dShape& shape,
+                 const Queue& queue) {
   const Convolution c = forward_convolution(shape);
   const int pairs = c.out_channels * c.in_channels, taps = c.kernel_h * c.kernel_w + c.kernel_t;
   if (pairs == 0) return;
@@ -318,10 +321,11 @@ void grad_weight(float* dspatial, float* dtemporal, const float* dy, const float
               packed.data(), c);
 }
 
-void grad(float* dx, float* dspatial, float* dtemporal, const float* dy, const float* x, const float* spatial,
-          const float* temporal, const SepConv3dShape& shape, Write dx_mode, const Queue& queue) {
+void grad(float* dx, float* dspatial, float* dtemporal, const float* dy, const float* x, const float* kept,
+          const float* spatial, const float* temporal, const SepConv3dShape& shape, Write dx_mode,
+          const Queue& queue) {
   grad_input(dx, dy, spatial, temporal, shape, dx_mode, queue);
-  grad_weight(dspatial, dtemporal, dy, x, spatial, temporal, shape, queue);
+  grad_weight(dspatial, dtemporal, dy, x, kept, spatial, temporal, shape, queue);
 }
 
 }  // namespace

@@ -34,7 +34,8 @@ void for_each_product(const SepConv3dShape& s, Visit visit) {
 }
 
 template <class T>
-void forward(T* y, const T* x, const T* spatial, const T* temporal, const SepConv3dShape& s, const Queue&) {
+void forward(T* y, T*, const T* x, const T* spatial, const T* temporal, const SepConv3dShape& s,
+             const Queue&) {
   fill(y, s.batch * s.out_t * s.out_h * s.out_w * s.out_channels, T(0));
   for_each_product(s, [&](auto in, auto out, auto space, auto time) {
     y[out] += temporal[time] * (spatial[space] * x[in]);
@@ -51,8 +52,8 @@ void grad_input(T* dx, const T* dy, const T* spatial, const T* temporal, const S
 }
 
 template <class T>
-void grad_weight(T* dspatial, T* dtemporal, const T* dy, const T* x, const T* spatial, const T* temporal,
-                 const SepConv3dShape& s, const Queue&) {
+void grad_weight(T* dspatial, T* dtemporal, const T* dy, const T* x, const T*, const T* spatial,
+                 const T* temporal, const SepConv3dShape& s, const Queue&) {
   const std::int64_t pairs = s.out_channels * s.in_channels;
   fill(dspatial, pairs * s.kernel_h * s.kernel_w, T(0));
   fill(dtemporal, pairs * s.kernel_t, T(0));
@@ -63,10 +64,10 @@ void grad_weight(T* dspatial, T* dtemporal, const T* dy, const T* x, const T* sp
 }
 
 template <class T>
-void grad(T* dx, T* dspatial, T* dtemporal, const T* dy, const T* x, const T* spatial, const T* temporal,
-          const SepConv3dShape& s, Write dx_mode, const Queue& queue) {
+void grad(T* dx, T* dspatial, T* dtemporal, const T* dy, const T* x, const T* kept, const T* spatial,
+          const T* temporal, const SepConv3dShape& s, Write dx_mode, const Queue& queue) {
   grad_input(dx, dy, spatial, temporal, s, dx_mode, queue);
-  grad_weight(dspatial, dtemporal, dy, x, spatial, temporal, s, queue);
+  grad_weight(dspatial, dtemporal, dy, x, kept, spatial, temporal, s, queue);
 }
 
 }  // namespace
