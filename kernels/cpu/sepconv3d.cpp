@@ -73,11 +73,9 @@ void convolve_group(const Convolve& job, float* dtemporal, std::int64_t index, i
   float* const runs = memory.take(together * run_stride);
   float* const waiting = memory.take(16 * waiting_vectors(c, t));
   float* const factor = memory.take(run_floats(t, t.tile[0]));
-  float* const s = run_start(runs, t);
   const int times = g.times(), taps = spatial_taps_of(c);
   const int channels = smaller(16 / group, c.outputs - block * 16);
   const int columns = t.flat ? g.count[2] : 1;  // of a run
-  for (int n = 0; n < together; ++n) clear_ends(runs + n * run_stride, t, times);
   for (int first = 0; first < c.inputs; first += t.inputs) {
     const int inputs = smaller(t.inputs, c.inputs - first);
     stage(x, job.x, c, g, first, inputs);
@@ -94,23 +92,24 @@ void convolve_group(const Convolve& job, float* dtemporal, std::int64_t index, i
           part = smaller(together, inputs - i);
           const std::int64_t pair = static_cast<std::int64_t>(block) * c.inputs + first + i;
           for (int n = 0; n < part; ++n) {
-            float* const run = s + n * run_stride;
+            float* const run = runs + n * run_stride;
             spatial_pass<group>(run, x.data + (i + n) * x.channel + p.offset,
                                 job.weights.spatial + (pair + n) * taps * 16, p.taps, {x.row, x.column},
                                 c.kernel[2], times * columns);
-            if (kept) job.kept.keep(kept + (first + i + n) * job.kept.run_floats, run, times * columns);
+            if (kept) job.kept.keep(kept + (first + i + n) * job.kept.run_size, run, times * columns);
+            // Of the two the run of S has fewer vectors: those are gone through, backwards in the taps.
             for (int column = 0; dtemporal && column < columns; ++column)
               temporal_gradient_pass(dtemporal + static_cast<std::int64_t>(first + i + n) * c.kernel[0] * 16,
-                                     run + static_cast<std::int64_t>(column) * times * 16,
                                      factor + static_cast<std::int64_t>(column) * g.count[0] * 16,
-                                     c.kernel[0], -g.begin[0], times, g.count[0], !t.flat);
+                                     run + static_cast<std::int64_t>(column) * times * 16, c.kernel[0],
+                                     g.begin[0] - (c.kernel[0] - 1), g.count[0], times, t.flat);
           }
           for (int column = 0; column < columns; ++column)
             temporal_pass(out + static_cast<std::int64_t>(column) * t.tile[0] * 16,
-                          s + static_cast<std::int64_t>(column) * times * 16,
+                          runs + static_cast<std::int64_t>(column) * times * 16,
                           job.weights.temporal + pair * c.kernel[0] * 16,
                           {part, run_stride, c.kernel[0] * 16}, c.kernel[0], -g.begin[0], times, g.count[0],
-                          first + i > 0, !t.flat);
+                          first + i > 0, t.flat);
         }
         if (!last) continue;
         for (int column = 0; column < columns; ++column) {
@@ -175,7 +174,7 @@ void convolve(float* y, float* kept, const float* x, const float* spatial, const
   });
   if (!gradient.dtemporal) return;
   for_each_task(queue, static_cast<std::int64_t>(c.outputs) * c.inputs, [&](std::int64_t pair, int) {
-    reduce_taps(gradient.dtemporal, all_sums, c, t, chunks, pair, kernel);
+    reduce_taps(gradient.dtemporal, all_sums, c, t, chunks, pair, kernel, !c.flipped);
   });
 }
 
@@ -222,15 +221,12 @@ void gradient_group(const WeightGradient& job, const Sums& sums, std::int64_t in
   const Tiling& t = job.t;
   const TileGroup<group> g = tile_group<group>(c, t, index);
   const Staged x = staged_at(memory.take(staged_floats(c, t)), g);
-  float* const s_run = memory.take(run_floats(t, window(c, t, 0)));
+  float* const s = memory.take(run_floats(t, window(c, t, 0)));
   float* const ds = memory.take(run_floats(t, window(c, t, 0)));
-  float* const d_run = memory.take(run_floats(t, t.tile[0]));
+  float* const d = memory.take(run_floats(t, t.tile[0]));
   Tap* const list = reinterpret_cast<Tap*>(memory.take(tap_list_floats(c)));
-  float *const s = run_start(s_run, t), *const d = run_start(d_run, t);
   const int times = g.times(), taps = spatial_taps_of(c), kernel = c.kernel[0];
   const int columns = t.flat ? g.count[2] : 1;
-  clear_ends(s_run, t, times);
-  clear_ends(d_run, t, g.count[0]);
   for (int first = 0; first < c.inputs; first += t.inputs) {
     const int inputs = smaller(t.inputs, c.inputs - first);
     stage(x, job.x, c, g, first, inputs);
@@ -245,7 +241,7 @@ void gradient_group(const WeightGradient& job, const Sums& sums, std::int64_t in
           const std::int64_t pair = static_cast<std::int64_t>(block) * c.inputs + i;
           const float* const from = x.data + (i - first) * x.channel + p.offset;
           if (sums.temporal && kept)
-            job.kept.load(s, kept + i * job.kept.run_floats, times * columns);
+            job.kept.load(s, kept + i * job.kept.run_size, times * columns);
           else if (sums.temporal)
             spatial_pass<group>(s, from, job.weights.spatial + pair * taps * 16, p.taps, {x.row, x.column},
                                 c.kernel[2], times * columns);
@@ -254,9 +250,9 @@ void gradient_group(const WeightGradient& job, const Sums& sums, std::int64_t in
             const std::int64_t at = static_cast<std::int64_t>(column) * times * 16;
             if (sums.temporal)
               temporal_gradient_pass(sums.temporal + static_cast<std::int64_t>(i) * kernel * 16, s + at,
-                                     d_column, kernel, -g.begin[0], times, g.count[0], !t.flat);
+                                     d_column, kernel, -g.begin[0], times, g.count[0], t.flat);
             temporal_pass(ds + at, d_column, job.weights.temporal + pair * kernel * 16, {1, 0, 0}, kernel,
-                          g.begin[0] - (kernel - 1), g.count[0], times, false, !t.flat);
+                          g.begin[0] - (kernel - 1), g.count[0], times, false, t.flat);
           }
           spatial_gradient_pass<group>(sums.spatial + static_cast<std::int64_t>(i) * taps * 16, from, ds,
                                        list, listed, times * columns);
@@ -308,8 +304,8 @@ void weight_gradients(float* dspatial, float* dtemporal, const float* dy, const 
                     {memory.next + worker * worker_floats});
   });
   for_each_task(queue, static_cast<std::int64_t>(c.outputs) * c.inputs, [&](std::int64_t pair, int) {
-    reduce_taps(dspatial, all_sums, c, t, chunks, pair, taps);
-    if (dtemporal) reduce_taps(dtemporal, all_sums + spatial_sums, c, t, chunks, pair, kernel);
+    reduce_taps(dspatial, all_sums, c, t, chunks, pair, taps, c.flipped);
+    if (dtemporal) reduce_taps(dtemporal, all_sums + spatial_sums, c, t, chunks, pair, kernel, c.flipped);
   });
 }
 

@@ -46,7 +46,7 @@ template <int group, int N>
 // factors stay in registers. On AVX2 they run on half vectors, which leaves registers for that.
 #if defined(__AVX512F__)
 using TimeVector = F16;
-constexpr int time_lanes = 16, most_time_sums = 15;
+constexpr int time_lanes = 16, most_time_sums = 15;  // g++ 12 puts some of 17 and more on the stack
 // A product with a broadcast from memory needs no register for it; gradients keep four factors besides the
 // sums.
 constexpr int most_spatial_sums = 30, most_gradient_sums = 25;
@@ -55,32 +55,42 @@ using TimeVector = F8;
 constexpr int time_lanes = 8, most_time_sums = 8;
 constexpr int most_spatial_sums = accumulators16, most_gradient_sums = accumulators16;
 #endif
-constexpr int most_piece = 16;  // zeros around a run, for any instruction set
 
-/// sum[n] += sum over r of in[n + r] * factor[r], r rising.
-template <int N, int block>
-FOVEA_INLINE void slide(TimeVector (&sum)[N], const float* in, const float* factor) {
+/// Which vectors of a run exist, seen from where a loop begins: [low, high).
+struct Extent {
+  int low, high;
+
+  FOVEA_INLINE bool has(int at) const {
+    return static_cast<unsigned>(at - low) < static_cast<unsigned>(high - low);
+  }
+};
+
+/// sum[n] += sum over r of in[n + r] * factor[r], r rising; with `ends` those left out that do not exist.
+template <int N, int block, bool ends>
+FOVEA_INLINE void slide(TimeVector (&sum)[N], const float* in, const float* factor, int k, Extent extent) {
+  in += k * 16;
+  factor += k * 16;
   TimeVector f[block];
   FOVEA_UNROLL
   for (int r = 0; r < block; ++r) f[r] = TimeVector::load(factor + r * 16);
   FOVEA_UNROLL
   for (int m = 0; m < N + block - 1; ++m) {
+    if (ends && !extent.has(m + k)) continue;
     const TimeVector v = TimeVector::load(in + m * 16);
     FOVEA_UNROLL
     for (int r = 0; r < block; ++r)
       if (m - r >= 0 && m - r < N) sum[m - r] = madd(v, f[r], sum[m - r]);
   }
 }
-template <int N>
-FOVEA_INLINE void slide_all(TimeVector (&sum)[N], const float* in, const float* factor, int begin, int end) {
+template <int N, bool ends>
+FOVEA_INLINE void slide_all(TimeVector (&sum)[N], const float* in, const float* factor, int begin, int end,
+                            Extent extent) {
   constexpr int block = 4;
   int k = begin;
-  for (; k + block <= end; k += block) slide<N, block>(sum, in + k * 16, factor + k * 16);
-  in += k * 16;
-  factor += k * 16;
-  if (end - k == 3) return slide<N, 3>(sum, in, factor);
-  if (end - k == 2) return slide<N, 2>(sum, in, factor);
-  if (end - k == 1) slide<N, 1>(sum, in, factor);
+  for (; k + block <= end; k += block) slide<N, block, ends>(sum, in, factor, k, extent);
+  if (end - k == 3) return slide<N, 3, ends>(sum, in, factor, k, extent);
+  if (end - k == 2) return slide<N, 2, ends>(sum, in, factor, k, extent);
+  if (end - k == 1) slide<N, 1, ends>(sum, in, factor, k, extent);
 }
 
 /// Channels that are summed in one go: how many, and the distances of their runs and weights in floats.
@@ -90,30 +100,32 @@ struct Channels {
 };
 
 /// out[n] (+)= sum over channels and k of weight[k] * in[n + k], k in [begin, end).
-template <int N>
+template <int N, bool ends>
 [[gnu::noinline]] void temporal_taps(float* out, const float* in, const float* weight,
-                                     const Channels& channels, int begin, int end, bool accumulate) {
+                                     const Channels& channels, int begin, int end, Extent extent,
+                                     bool accumulate) {
   for (int lane = 0; lane < 16; lane += time_lanes) {
     TimeVector sum[N];
     FOVEA_UNROLL
     for (int n = 0; n < N; ++n)
       sum[n] = accumulate ? TimeVector::load(out + n * 16 + lane) : TimeVector::zero();
     for (int i = 0; i < channels.count; ++i)
-      slide_all<N>(sum, in + i * channels.run + lane, weight + i * channels.weight + lane, begin, end);
+      slide_all<N, ends>(sum, in + i * channels.run + lane, weight + i * channels.weight + lane, begin, end,
+                         extent);
     FOVEA_UNROLL
     for (int n = 0; n < N; ++n) store(out + n * 16 + lane, sum[n]);
   }
 }
 
 /// grad[n] += sum over t of factor[t] * in[t + n], t in [begin, end): gradient of N temporal taps.
-template <int N>
+template <int N, bool ends>
 [[gnu::noinline]] void temporal_tap_gradients(float* grad, const float* in, const float* factor, int begin,
-                                              int end) {
+                                              int end, Extent extent) {
   for (int lane = 0; lane < 16; lane += time_lanes) {
     TimeVector sum[N];
     FOVEA_UNROLL
     for (int n = 0; n < N; ++n) sum[n] = TimeVector::zero();
-    slide_all<N>(sum, in + lane, factor + lane, begin, end);
+    slide_all<N, ends>(sum, in + lane, factor + lane, begin, end, extent);
     FOVEA_UNROLL
     for (int n = 0; n < N; ++n) {
       float* to = grad + n * 16 + lane;
@@ -224,31 +236,46 @@ FOVEA_INLINE void spatial_pass(float* out, const float* x, const float* weight, 
   });
 }
 
+/// Where a piece of N results n = first, first + 1 .. meets a run of `length` vectors: result n and step k
+/// meet vector n + k + shift, for k in [begin, end) if one of the N does.
+struct Meeting {
+  int begin, end;
+  Extent extent;  // from n = first, k = 0 on
+
+  FOVEA_INLINE Meeting(int first, int N, int shift, int length, int steps)
+      : begin(0), end(steps), extent{-(first + shift), length - (first + shift)} {
+    if (extent.low - (N - 1) > 0) begin = extent.low - (N - 1);
+    if (extent.high < end) end = extent.high;
+  }
+  FOVEA_INLINE bool whole(int N) const { return begin >= extent.low && end + N - 1 <= extent.high; }
+};
+
 /// out[t] (+)= sum over channels and k of weight[k] * in[t + k + shift] for t in [0, count), k in [0,
-/// kernel), where a run of `in` has `length` vectors and most_piece zeros on both sides; without `zeros`,
-/// pieces are of one output.
+/// kernel), where a run of `in` has `length` vectors. With `short_runs` pieces are of one output.
 FOVEA_INLINE void temporal_pass(float* out, const float* in, const float* weight, const Channels& channels,
-                                int kernel, int shift, int length, int count, bool accumulate, bool zeros) {
+                                int kernel, int shift, int length, int count, bool accumulate,
+                                bool short_runs) {
   const auto piece = [&](auto size, int t) {
     constexpr int N = decltype(size)::value;
-    const int first = -(t + N - 1 + shift), last = length - t - shift;
-    temporal_taps<N>(out + t * 16, in + static_cast<std::int64_t>(t + shift) * 16, weight, channels,
-                     first > 0 ? first : 0, last < kernel ? last : kernel, accumulate);
+    const Meeting m(t, N, shift, length, kernel);
+    const auto taps = m.whole(N) ? temporal_taps<N, false> : temporal_taps<N, true>;
+    taps(out + t * 16, in + static_cast<std::int64_t>(t + shift) * 16, weight, channels, m.begin, m.end,
+         m.extent, accumulate);
   };
-  if (zeros) return for_each_piece<most_time_sums>(count, piece);
+  if (!short_runs) return for_each_piece<most_time_sums>(count, piece);
   for (int t = 0; t < count; ++t) piece(Size<1>{}, t);
 }
 
 /// grad[k] += sum over t in [0, count) of factor[t] * in[t + k + shift]; `in` as in temporal_pass.
 FOVEA_INLINE void temporal_gradient_pass(float* grad, const float* in, const float* factor, int kernel,
-                                         int shift, int length, int count, bool zeros) {
+                                         int shift, int length, int count, bool short_runs) {
   const auto piece = [&](auto size, int k) {
     constexpr int N = decltype(size)::value;
-    const int first = -(k + N - 1 + shift), last = length - k - shift;
-    temporal_tap_gradients<N>(grad + k * 16, in + static_cast<std::int64_t>(k + shift) * 16, factor,
-                              first > 0 ? first : 0, last < count ? last : count);
+    const Meeting m(k, N, shift, length, count);
+    const auto taps = m.whole(N) ? temporal_tap_gradients<N, false> : temporal_tap_gradients<N, true>;
+    taps(grad + k * 16, in + static_cast<std::int64_t>(k + shift) * 16, factor, m.begin, m.end, m.extent);
   };
-  if (zeros) return for_each_piece<most_time_sums>(kernel, piece);
+  if (!short_runs) return for_each_piece<most_time_sums>(kernel, piece);
   for (int k = 0; k < kernel; ++k) piece(Size<1>{}, k);
 }
 

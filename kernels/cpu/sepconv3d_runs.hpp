@@ -48,40 +48,29 @@ struct Cutter {
   }
 };
 
-/// Vectors of a run (one pixel, or a row of pixels when flat) over time, with zeros on both sides for pieces
-/// of the temporal passes that reach over the ends.
+/// A run: the vectors of one pixel over time, or of a row of pixels when flat.
 std::int64_t run_floats(const Tiling& t, int times) {
-  return 16 * (t.flat ? static_cast<std::int64_t>(times) * t.tile[2]
-                      : static_cast<std::int64_t>(times) + 2 * most_piece);
-}
-float* run_start(float* run, const Tiling& t) { return t.flat ? run : run + most_piece * 16; }
-void clear_ends(float* run, const Tiling& t, int times) {
-  if (t.flat) return;
-  float* start = run_start(run, t);
-  for (int n = 0; n < most_piece * 16; ++n) {
-    run[n] = 0;
-    start[times * 16 + n] = 0;
-  }
+  return 16 * static_cast<std::int64_t>(times) * (t.flat ? t.tile[2] : 1);
 }
 
 /// Where the inner sums lie that the forward pass keeps: run after run in the order in which they are taken,
 /// in which the gradients of the weights want them.
 template <class T>
 struct Kept {
-  T* first;  // null: none are kept
-  std::int64_t run_floats;
+  T* first;               // null: none are kept
+  std::int64_t run_size;  // floats
   bool aligned;
 
   Kept(T* data, const Correlation& c, const Tiling& t)
       : first(data),
-        run_floats(std::int64_t{16} * window(c, t, 0) * columns(t)),
+        run_size(run_floats(t, window(c, t, 0))),
         aligned(reinterpret_cast<std::uintptr_t>(data) % 64 == 0) {}
   static int columns(const Tiling& t) { return t.flat ? t.tile[2] : 1; }
   /// That of the first input channel at a place of a group, the others follow; null where none are kept.
   T* run(const Correlation& c, const Tiling& t, std::int64_t group, int block, int h, int w) const {
     if (!first) return nullptr;
     const std::int64_t row = (group * t.blocks + block) * t.tile[1] + h, runs = t.tile[2] / columns(t);
-    return first + (row * runs + w / columns(t)) * c.inputs * run_floats;
+    return first + (row * runs + w / columns(t)) * c.inputs * run_size;
   }
   /// Past the caches: much else happens before they are read.
   FOVEA_INLINE void keep(float* to, const float* from, int vectors) const {
@@ -94,7 +83,7 @@ struct Kept {
   /// The next run comes from memory meanwhile.
   FOVEA_INLINE void load(float* to, const float* from, int vectors) const {
     for (int n = 0; n < vectors * 16; n += 16) {
-      __builtin_prefetch(from + run_floats + n);
+      __builtin_prefetch(from + run_size + n);
       store(to + n, F16::load(from + n));
     }
   }
@@ -209,7 +198,7 @@ void for_each_group(const Queue& queue, const Tiling& t, const Chunks& chunks, f
 /// One pair's gradient from the sums of the first chunk's first tap on: chunks are added in order, then the
 /// tiles of a vector.
 void reduce_taps(float* grad, const float* sums, const Correlation& c, const Tiling& t, const Chunks& chunks,
-                 std::int64_t pair, int taps) {
+                 std::int64_t pair, int taps, bool backwards) {
   const std::int64_t output = pair / c.inputs, input = pair % c.inputs;
   const float* const from =
       sums + output / 16 * chunks.count * chunks.floats + input * taps * 16 + output % 16 * t.group;
@@ -222,7 +211,7 @@ void reduce_taps(float* grad, const float* sums, const Correlation& c, const Til
         sum += from[chunk * chunks.floats + tap * 16 + u];
       total += sum;
     }
-    to[c.flipped ? taps - 1 - tap : tap] = total;
+    to[backwards ? taps - 1 - tap : tap] = total;
   }
 }
 
