@@ -1,8 +1,9 @@
 // Separable convolution, never composed: S = spatial (*) x for one pixel at all times, then temporal (*) S,
-// both with output channels as lanes and one broadcast input per product. S stays in the L1 cache.
+// both with output channels as lanes and one broadcast input per product. S stays in the L1 cache. Or the
+// other way round, frame by frame (kernels/cpu/sepconv3d_frames.hpp).
 #include "kernels/sepconv3d.hpp"
 
-#include "kernels/cpu/sepconv3d_runs.hpp"
+#include "kernels/cpu/sepconv3d_frames.hpp"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
@@ -178,8 +179,24 @@ void convolve(float* y, float* kept, const float* x, const float* spatial, const
   });
 }
 
+/// Whether S is kept: where taking it again costs more than its way through memory, and where it is at most a
+/// few times as large as the outputs.
+std::int64_t kept(const SepConv3dShape& s) {
+  constexpr std::int64_t many_taps = 64, few_inputs = 2;
+  if (s.kernel_h * s.kernel_w < many_taps || s.in_channels > few_inputs) return 0;
+  const Correlation c = forward_correlation(s);
+  return kept_floats(c, choose_tiling(c));
+}
+
+/// No groups where S is wanted or takes less time than R.
+Tiling frames_first(const SepConv3dShape& s) {
+  return kept(s) ? Tiling{} : choose_frame_tiling(forward_correlation(s));
+}
+
 void forward(float* y, float* kept, const float* x, const float* spatial, const float* temporal,
              const SepConv3dShape& s, const Queue& queue) {
+  if (const Tiling t = frames_first(s); t.groups)
+    return convolve_frames(y, x, spatial, temporal, forward_correlation(s), t, queue);
   convolve(y, kept, x, spatial, temporal, forward_correlation(s), Write::overwrite, {}, queue);
 }
 
@@ -314,15 +331,6 @@ void grad_weight(float* dspatial, float* dtemporal, const float* dy, const float
   weight_gradients(dspatial, dtemporal, dy, x, kept, spatial, temporal, s, queue);
 }
 
-/// Whether S is kept: where taking it again costs more than its way through memory, and where it is at most a
-/// few times as large as the outputs.
-std::int64_t kept(const SepConv3dShape& s) {
-  constexpr std::int64_t many_taps = 64, few_inputs = 2;
-  if (s.kernel_h * s.kernel_w < many_taps || s.in_channels > few_inputs) return 0;
-  const Correlation c = forward_correlation(s);
-  return kept_floats(c, choose_tiling(c));
-}
-
 // The S of the input gradient, U = spatial^T (*) dy, can serve the temporal weights: dtemporal = <U, x>.
 
 /// Whether <U, x> takes less time than S again and <S, dy>, by their multiply-adds; those of temporal passes
@@ -348,6 +356,8 @@ void grad(float* dx, float* dspatial, float* dtemporal, const float* dy, const f
   const bool from_u = input_pass_is_cheaper(s);
   convolve(dx, nullptr, dy, spatial, temporal, gradient_correlation(s), dx_mode,
            {from_u ? dtemporal : nullptr, x}, queue);
+  if (const Tiling t = frames_first(s); from_u && t.groups)
+    return spatial_gradient_of_frames(dspatial, dy, x, temporal, forward_correlation(s), t, queue);
   weight_gradients(dspatial, from_u ? nullptr : dtemporal, dy, x, kept, spatial, temporal, s, queue);
 }
 
