@@ -19,30 +19,49 @@ double taps_inside(const Correlation& c, int axis) {
   return taps;
 }
 
+/// Products of vectors, and what staging takes in their place, of an input channel and an item of the batch.
+double frames_first_cost(const Correlation& c, const Tiling& t) {
+  const double rows = static_cast<double>(t.tiles[1]) * window(c, t, 1);
+  const double staged = rows * t.tiles[0] * window(c, t, 0);
+  return window(c, t, 2) * (rows * taps_inside(c, 0) + staged) +
+         taps_inside(c, 1) * taps_inside(c, 2) * c.out[0];
+}
+double pixels_first_cost(const Correlation& c) {
+  return taps_inside(c, 1) * taps_inside(c, 2) * c.in[0] + taps_inside(c, 0) * c.out[1] * c.out[2];
+}
+
 /// Tiles of whole rows. No groups where the usual way takes less time, or a vector holds channels of several
 /// tiles.
 Tiling choose_frame_tiling(const Correlation& c) {
   constexpr std::int64_t most_staged = 1 << 18, most_r = 1 << 14;  // floats: 1 MB, 64 KB
+  constexpr int enough_tasks = 16;
   constexpr double worth_it = 0.9;
   Tiling t{};
   t.group = 1;
   if (empty(c) || group_of(c.outputs) > 1) return t;
   t.blocks = pieces_of(c.outputs, 16);
   t.inputs = c.inputs;
-  const auto cut = [&](int axis, int parts) {
-    t.tile[axis] = pieces_of(c.out[axis], parts);
-    t.tiles[axis] = pieces_of(c.out[axis], t.tile[axis]);
+  const auto cut = [&](Tiling& tiling, int axis, int parts) {
+    tiling.tile[axis] = pieces_of(c.out[axis], parts);
+    tiling.tiles[axis] = pieces_of(c.out[axis], tiling.tile[axis]);
   };
-  for (int axis = 0; axis < 3; ++axis) cut(axis, 1);
-  while (std::int64_t{16} * window(c, t, 1) * window(c, t, 2) > most_r && t.tile[1] > 1)
-    cut(1, 2 * t.tiles[1]);
-  while (staged_floats(c, t) > most_staged && t.tile[0] > 1) cut(0, 2 * t.tiles[0]);
+  const auto halved = [&](int axis) {
+    Tiling half = t;
+    cut(half, axis, 2 * t.tiles[axis]);
+    return half;
+  };
+  const auto groups = [&] { return c.batch * t.tiles[0] * t.tiles[1] * t.tiles[2]; };
+  for (int axis = 0; axis < 3; ++axis) cut(t, axis, 1);
+  while (std::int64_t{16} * window(c, t, 1) * window(c, t, 2) > most_r && t.tile[1] > 1) t = halved(1);
+  while (staged_floats(c, t) > most_staged && t.tile[0] > 1) t = halved(0);
   if (staged_floats(c, t) > most_staged) return t;
-  const double space = taps_inside(c, 1) * taps_inside(c, 2), time = taps_inside(c, 0);
-  const double seen = static_cast<double>(t.tiles[1]) * window(c, t, 1) * window(c, t, 2);
-  const double frames_first = seen * time + space * c.out[0];
-  const double pixels_first = space * c.in[0] + time * c.out[1] * c.out[2];
-  if (frames_first < worth_it * pixels_first) t.groups = c.batch * t.tiles[0] * t.tiles[1] * t.tiles[2];
+  // Short tiles stage frames several times, low ones take R several times.
+  while (groups() * t.blocks < enough_tasks && (t.tile[0] > 1 || t.tile[1] > 1)) {
+    const Tiling shorter = halved(0), lower = halved(1);
+    const bool low = t.tile[0] == 1 || frames_first_cost(c, lower) < frames_first_cost(c, shorter);
+    t = low && t.tile[1] > 1 ? lower : shorter;
+  }
+  if (frames_first_cost(c, t) < worth_it * pixels_first_cost(c)) t.groups = groups();
   return t;
 }
 
