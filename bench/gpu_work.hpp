@@ -2,6 +2,7 @@
 #pragma once
 #include <sstream>
 #include <string>
+#include <tuple>
 #include <type_traits>
 
 #include "fovea/error.hpp"
@@ -125,10 +126,13 @@ Work work_of_call(const Sizes& size_of_block, const Args&... args) {
                             entry == KernelEntry::elementwise_unit_norm;
   if (accumulates || in_place) work.bytes += written;
   if constexpr (entry == KernelEntry::optimizer_adamw) work.bytes += 3 * written;
-  // Of dS, dtemporal and dspatial one is a pass in space, where S is kept; the input's gradient is a pass of
-  // each kind, and its inner sums serve for dtemporal.
   const double outer_flops = work.flops - work.inner_flops;
-  if constexpr (entry == KernelEntry::sepconv3d_grad_weight) work.flops += outer_flops;
+  if constexpr (entry ==
+                KernelEntry::sepconv3d_grad_weight) {  // dS, dtemporal, dspatial; S where it is not kept
+    const bool kept = std::get<4>(std::tie(args...)) != nullptr;
+    work.flops = (kept ? 1 : 2) * work.inner_flops + 2 * outer_flops;
+  }
+  // The inner sums of the input's gradient serve for dtemporal.
   if constexpr (entry == KernelEntry::sepconv3d_grad) work.flops = 2 * work.inner_flops + 3 * outer_flops;
   return work;
 }
