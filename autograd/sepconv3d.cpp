@@ -62,8 +62,7 @@ struct SepConv3dBackward final : Node {
 
 Tensor sepconv3d(const Tensor& x, const Tensor& spatial, const Tensor& temporal, const Padding3d& padding) {
   const SepConv3dShape shape = checked_shape(x, spatial, temporal, padding);
-  const Tensor y({shape.batch, shape.out_t, shape.out_h, shape.out_w, shape.out_channels}, x.dtype(),
-                 x.device());
+  Tensor y({shape.batch, shape.out_t, shape.out_h, shape.out_w, shape.out_channels}, x.dtype(), x.device());
   const bool record_it = needs_record({x, spatial, temporal});
   Tensor kept;
   dispatch("sepconv3d", x.dtype(), [&]<class T>() {

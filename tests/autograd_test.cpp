@@ -12,7 +12,6 @@
 #include "engine/step_memory.hpp"
 #include "fovea/ops.hpp"
 #include "fovea/random.hpp"
-#include "kernels/tables.hpp"
 
 using namespace fovea;
 using namespace fovea::test;
@@ -309,56 +308,6 @@ TEST_CASE("a forward and backward pass in a memory plan allocates nothing from t
   CHECK(device.memory().allocations == recorded + 1);  // the slab
   for (int i = 0; i < 3; ++i) CHECK(step() == first);
   CHECK(device.memory().allocations == recorded + 1);
-}
-
-TEST_CASE("a separable convolution keeps its inner sums where weights need gradients, and only there") {
-  const std::vector<Isa> isas = available_isas();
-  const auto isa = std::find_if(isas.begin(), isas.end(), [](Isa one) { return one != Isa::reference; });
-  if (isa == isas.end()) {
-    MESSAGE("1 skipped: this build has the reference kernels alone");
-    return;
-  }
-  const Device device = cpu_device(2, *isa);
-  const auto& kernels = tables<float>(device).sepconv3d;
-  const SepConv3dShape shape{2, 2, 16, 12, 14, 12, 5, 9, 8, 0, 0, 0, 8, 6, 5};
-  const std::int64_t sums = kernels.kept(shape);
-  REQUIRE(sums > 0);
-  const auto random = [&](const Shape& tensor_shape, unsigned seed) {
-    Tensor tensor(tensor_shape, DType::f32, device);
-    Random(seed).normal(tensor);
-    return tensor;
-  };
-  Tensor x = random({2, 12, 14, 12, 2}, 1), spatial = random({16, 2, 9, 8}, 2),
-         temporal = random({16, 2, 5}, 3);
-  const Tensor dy = random({2, 8, 6, 5, 16}, 4);
-  const auto held = [&](bool stimulus, bool weights) {
-    x.set_requires_grad(stimulus);
-    spatial.set_requires_grad(weights);
-    temporal.set_requires_grad(weights);
-    const std::size_t before = device.memory().bytes_in_use;
-    const Tensor y = sepconv3d(x, spatial, temporal);
-    return device.memory().bytes_in_use - before;
-  };
-  const std::size_t with_sums = held(false, true);
-  CHECK(with_sums >= held(true, false) + static_cast<std::size_t>(sums) * sizeof(float));
-  CHECK(held(true, true) == with_sums);
-  CHECK(held(false, false) == held(true, false));
-
-  const Tensor dspatial = empty_like(spatial.detach()), dtemporal = empty_like(temporal.detach());
-  kernels.grad_weight(dspatial.data<float>(), dtemporal.data<float>(), dy.data<float>(), x.data<float>(),
-                      nullptr, spatial.data<float>(), temporal.data<float>(), shape,
-                      device.backend().queue());
-  for (const bool stimulus : {false, true}) {
-    CAPTURE(stimulus);
-    x.set_requires_grad(stimulus);
-    spatial.set_requires_grad(true);
-    temporal.set_requires_grad(true);
-    spatial.clear_grad();
-    temporal.clear_grad();
-    backward(sepconv3d(x, spatial, temporal), dy);
-    CHECK(exact(spatial.grad(), dspatial));
-    CHECK(exact(temporal.grad(), dtemporal));
-  }
 }
 
 TEST_CASE("an op of one's own is differentiated like the others") {
