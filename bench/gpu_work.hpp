@@ -127,8 +127,8 @@ Work work_of_call(const Sizes& size_of_block, const Args&... args) {
   if (accumulates || in_place) work.bytes += written;
   if constexpr (entry == KernelEntry::optimizer_adamw) work.bytes += 3 * written;
   const double outer_flops = work.flops - work.inner_flops;
-  if constexpr (entry ==
-                KernelEntry::sepconv3d_grad_weight) {  // dS, dtemporal, dspatial; S where it is not kept
+  // dS, dtemporal, dspatial, and S where it is not kept.
+  if constexpr (entry == KernelEntry::sepconv3d_grad_weight) {
     const bool kept = std::get<4>(std::tie(args...)) != nullptr;
     work.flops = (kept ? 1 : 2) * work.inner_flops + 2 * outer_flops;
   }

@@ -89,8 +89,7 @@ double inside_taps(std::int64_t in, std::int64_t out, std::int64_t kernel, std::
   return taps;
 }
 
-/// Useful operations of the factored convolution: space on every frame, then time.
-/// In space on every frame, and in time.
+/// Useful operations of the factored convolution: in space on every frame, and in time.
 struct SepConvFlops {
   double inner, outer;
   double both() const { return inner + outer; }

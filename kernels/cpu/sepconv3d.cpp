@@ -103,14 +103,14 @@ void convolve_group(const Convolve& job, float* dtemporal, std::int64_t index, i
               temporal_gradient_pass(dtemporal + static_cast<std::int64_t>(first + i + n) * c.kernel[0] * 16,
                                      factor + static_cast<std::int64_t>(column) * g.count[0] * 16,
                                      run + static_cast<std::int64_t>(column) * times * 16, c.kernel[0],
-                                     g.begin[0] - (c.kernel[0] - 1), g.count[0], times, t.flat);
+                                     g.begin[0] - (c.kernel[0] - 1), g.count[0], times);
           }
           for (int column = 0; column < columns; ++column)
             temporal_pass(out + static_cast<std::int64_t>(column) * t.tile[0] * 16,
                           runs + static_cast<std::int64_t>(column) * times * 16,
                           job.weights.temporal + pair * c.kernel[0] * 16,
                           {part, run_stride, c.kernel[0] * 16}, c.kernel[0], -g.begin[0], times, g.count[0],
-                          first + i > 0, t.flat);
+                          first + i > 0);
         }
         if (!last) continue;
         for (int column = 0; column < columns; ++column) {
@@ -267,9 +267,9 @@ void gradient_group(const WeightGradient& job, const Sums& sums, std::int64_t in
             const std::int64_t at = static_cast<std::int64_t>(column) * times * 16;
             if (sums.temporal)
               temporal_gradient_pass(sums.temporal + static_cast<std::int64_t>(i) * kernel * 16, s + at,
-                                     d_column, kernel, -g.begin[0], times, g.count[0], t.flat);
+                                     d_column, kernel, -g.begin[0], times, g.count[0]);
             temporal_pass(ds + at, d_column, job.weights.temporal + pair * kernel * 16, {1, 0, 0}, kernel,
-                          g.begin[0] - (kernel - 1), g.count[0], times, false, t.flat);
+                          g.begin[0] - (kernel - 1), g.count[0], times, false);
           }
           spatial_gradient_pass<group>(sums.spatial + static_cast<std::int64_t>(i) * taps * 16, from, ds,
                                        list, listed, times * columns);

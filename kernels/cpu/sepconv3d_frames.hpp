@@ -166,7 +166,7 @@ void convolve_frames_of_tile(const FrameConvolve& job, std::int64_t index, int b
                       r + std::int64_t{16} * (h + rows.begin - g.begin[1]) * x.columns,
                       job.weights.spatial + (pair * taps + rows.begin * c.kernel[2]) * 16,
                       {rows.end - rows.begin, std::int64_t{16} * x.columns, std::int64_t{16} * c.kernel[2]},
-                      c.kernel[2], -g.begin[2], x.columns, g.count[2], i > 0, false);
+                      c.kernel[2], -g.begin[2], x.columns, g.count[2], i > 0);
       }
     }
     for (int h = 0; h < g.count[1]; ++h) {
@@ -231,7 +231,7 @@ void frame_gradient_of_tile(const FrameGradient& job, float* sums, std::int64_t 
           temporal_gradient_pass(sums + (static_cast<std::int64_t>(i) * taps + kh * c.kernel[2]) * 16,
                                  r + std::int64_t{16} * (h + kh - g.begin[1]) * x.columns,
                                  d + std::int64_t{16} * h * g.count[2], c.kernel[2], -g.begin[2], x.columns,
-                                 g.count[2], false);
+                                 g.count[2]);
       }
     }
   }

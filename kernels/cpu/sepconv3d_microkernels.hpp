@@ -251,10 +251,9 @@ struct Meeting {
 };
 
 /// out[t] (+)= sum over channels and k of weight[k] * in[t + k + shift] for t in [0, count), k in [0,
-/// kernel), where a run of `in` has `length` vectors. With `short_runs` pieces are of one output.
+/// kernel), where a run of `in` has `length` vectors.
 FOVEA_INLINE void temporal_pass(float* out, const float* in, const float* weight, const Channels& channels,
-                                int kernel, int shift, int length, int count, bool accumulate,
-                                bool short_runs) {
+                                int kernel, int shift, int length, int count, bool accumulate) {
   const auto piece = [&](auto size, int t) {
     constexpr int N = decltype(size)::value;
     const Meeting m(t, N, shift, length, kernel);
@@ -262,21 +261,19 @@ FOVEA_INLINE void temporal_pass(float* out, const float* in, const float* weight
     taps(out + t * 16, in + static_cast<std::int64_t>(t + shift) * 16, weight, channels, m.begin, m.end,
          m.extent, accumulate);
   };
-  if (!short_runs) return for_each_piece<most_time_sums>(count, piece);
-  for (int t = 0; t < count; ++t) piece(Size<1>{}, t);
+  for_each_piece<most_time_sums>(count, piece);
 }
 
 /// grad[k] += sum over t in [0, count) of factor[t] * in[t + k + shift]; `in` as in temporal_pass.
 FOVEA_INLINE void temporal_gradient_pass(float* grad, const float* in, const float* factor, int kernel,
-                                         int shift, int length, int count, bool short_runs) {
+                                         int shift, int length, int count) {
   const auto piece = [&](auto size, int k) {
     constexpr int N = decltype(size)::value;
     const Meeting m(k, N, shift, length, count);
     const auto taps = m.whole(N) ? temporal_tap_gradients<N, false> : temporal_tap_gradients<N, true>;
     taps(grad + k * 16, in + static_cast<std::int64_t>(k + shift) * 16, factor, m.begin, m.end, m.extent);
   };
-  if (!short_runs) return for_each_piece<most_time_sums>(kernel, piece);
-  for (int k = 0; k < kernel; ++k) piece(Size<1>{}, k);
+  for_each_piece<most_time_sums>(kernel, piece);
 }
 
 /// Writes the taps in range to `list`; returns their number.
