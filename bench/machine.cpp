@@ -41,7 +41,8 @@ double peak_flops(const Device& device) {
     c.operations[static_cast<std::size_t>(index)] = c.run(4'000'000);
   };
   double best = 0;
-  for (int repetition = 0; repetition < 25; ++repetition) {  // neighbours on a shared machine take a while to go
+  // Neighbours on a shared machine take a while to go: one try of many sees the processor alone.
+  for (int repetition = 0; repetition < 25; ++repetition) {
     const double seconds = seconds_of(device, task, &context);
     double operations = 0;
     for (const double one : context.operations) operations += one;
