@@ -218,17 +218,17 @@ def scale():
     TOTALS.add(int(cases.group(2)), int(cases.group(3))) if cases else TOTALS.add(failed=1)
 
 
-def fuzz(seconds, seed):
+def fuzz(part, options, seconds, seed):
     """Feeds every reader of files with mutations of tests/fuzz/corpus."""
     if not shutil.which("clang++"):
         say("fuzz: needs clang")
         TOTALS.add(skipped=len(fuzzing.TARGETS))
         return
-    if not configure_and_build("fuzz", FUZZED, clang(), [name + "_fuzz" for name in fuzzing.TARGETS]):
-        say("FAILED fuzz: the build")
+    if not configure_and_build(part, options, clang(), [name + "_fuzz" for name in fuzzing.TARGETS]):
+        say(f"FAILED {part}: the build")
         TOTALS.add(failed=len(fuzzing.TARGETS))
         return
-    for good, note in fuzzing.run_all(os.path.join(FOLDER, "fuzz"), seconds, seed):
+    for good, note in fuzzing.run_all(os.path.join(FOLDER, part), seconds, seed):
         say(note)
         TOTALS.add(passed=int(good), failed=int(not good))
 
@@ -281,8 +281,8 @@ PARTS = {
     "aarch64": aarch64,
     "scale": scale,
     "peers": peers,
-    "fuzz": lambda: fuzz(30, seed=1),  # the gate holds what is there; new mutations are for fuzz-long
-    "fuzz-long": lambda: fuzz(600, seed=0),
+    "fuzz": lambda: fuzz("fuzz", FUZZED, 30, seed=1),  # the gate holds what is there; new mutations are for fuzz-long
+    "fuzz-long": lambda: fuzz("fuzz-long", [*FUZZED, "-Doptimization=2"], 600, seed=0),
     "damaged-hdf5": damaged,
 }
 GATE = ["release", "headers", "style", "address", "thread", "fuzz"]
